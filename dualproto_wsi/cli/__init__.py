@@ -1,0 +1,1 @@
+"""Words for jobs: one file a verb."""

@@ -1,0 +1,1 @@
+"""Training images and their labels."""

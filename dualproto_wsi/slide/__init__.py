@@ -1,0 +1,1 @@
+"""Pixels in: slides, tissue, windows; no torch."""

@@ -1,0 +1,1 @@
+"""Scores in, polygons out; no torch."""
