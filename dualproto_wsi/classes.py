@@ -118,7 +118,10 @@ class ClassScheme:
             return cls(
                 tuple(
                     TissueClass(
-                        int(c["id"]), str(c["name"]), _colour(c["colour"]), tuple(map(str, c.get("descriptions", ())))
+                        int(c["id"]),
+                        str(c["name"]),
+                        _colour(c["colour"]),
+                        tuple(map(str, c.get("descriptions", ()))),
                     )
                     for c in data
                 )

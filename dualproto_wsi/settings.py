@@ -98,7 +98,10 @@ class TilingSettings:
     overlap: float = 0.25
 
     def __post_init__(self) -> None:
-        _require(0 <= self.overlap <= 0.75, f"overlap is {self.overlap}; use 0 to 0.75 (a share of the window's side)")
+        _require(
+            0 <= self.overlap <= 0.75,
+            f"overlap is {self.overlap}; use 0 to 0.75 (a share of the window's side)",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,14 @@ class InferenceSettings:
 
     def __post_init__(self) -> None:
         _require(
-            self.device in ("auto", "cpu", "cuda")
-            or (self.device.startswith("cuda:") and self.device[5:].isdigit()),
+            self.device in ("auto", "cpu", "cuda") or (self.device.startswith("cuda:") and self.device[5:].isdigit()),
             f"device is {self.device!r}; use auto, cpu, cuda or cuda:N",
         )
         _one_of("precision", self.precision, PRECISIONS)
-        _require(0 <= self.batch_size <= 4096, f"batch_size is {self.batch_size}; use 1 to 4096, or 0 for automatic")
+        _require(
+            0 <= self.batch_size <= 4096,
+            f"batch_size is {self.batch_size}; use 1 to 4096, or 0 for automatic",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +228,10 @@ class HeadSettings:
         _one_of("norm", self.norm, NORMS)
         _one_of("merge", self.merge, MERGES)
         _one_of("map", self.map, MAPS)
-        _require(self.text or self.image, "text and image are both off; a head needs prototypes of one kind at least")
+        _require(
+            self.text or self.image,
+            "text and image are both off; a head needs prototypes of one kind at least",
+        )
         _require(
             len(self.upsampling) == len(self.channels) > 0,
             f"upsampling {self.upsampling} and channels {self.channels} must name the same number of scales",
@@ -237,7 +245,11 @@ T = TypeVar("T")
 def to_data(settings: Any) -> dict[str, Any]:
     """Return a settings dataclass as plain data (tuples become lists), ready for JSON or TOML."""
     return {
-        f.name: to_data(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        f.name: to_data(value)
+        if dataclasses.is_dataclass(value)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for f in dataclasses.fields(settings)
         for value in (getattr(settings, f.name),)
     }
