@@ -1,0 +1,91 @@
+"""News of a run on the terminal: bars where there is one, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dualproto_wsi.workflow.listener import Listener
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from dualproto_wsi.workflow.outcome import SlideOutcome
+
+
+def describe(outcome: SlideOutcome) -> str:
+    """Return one line on what became of a slide."""
+    if outcome.status == "failed":
+        return f"{outcome.slide.name}: failed: {outcome.error}"
+    if outcome.status == "empty":
+        return f"{outcome.slide.name}: empty (no tissue found)  {outcome.seconds:.1f} s"
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.fractions.items())
+    return (
+        f"{outcome.slide.name}: {outcome.analysed_mm2:.2f} mm² analysed: {shares}; "
+        f"{outcome.regions} regions, {outcome.tiles} windows, {outcome.seconds:.1f} s"
+    )
+
+
+class ConsoleListener(Listener):
+    """Shows a bar for the slides and one for the windows of the slide at hand, on standard error."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._plain = not progress.console.is_terminal
+        self._slides: TaskID | None = None
+        self._tiles: TaskID | None = None
+
+    def run_started(self, slides: list[Path], engine: str) -> None:
+        """Say what runs where."""
+        self._progress.console.print(f"{len(slides)} slide(s), {engine}", highlight=False)
+        self._slides = self._progress.add_task("slides", total=len(slides))
+
+    def slide_planned(self, slide: Path, tiles: int) -> None:
+        """Begin the bar of a slide's windows."""
+        if self._plain:
+            self._progress.console.print(f"{slide.name}: {tiles} windows …", highlight=False)
+        self._tiles = self._progress.add_task(slide.name, total=tiles)
+
+    def tiles_done(self, count: int) -> None:
+        """Move the bar."""
+        if self._tiles is not None:
+            self._progress.advance(self._tiles, count)
+
+    def slide_finished(self, outcome: SlideOutcome) -> None:
+        """Print the outcome and drop the slide's bar."""
+        if self._tiles is not None:
+            self._progress.remove_task(self._tiles)
+            self._tiles = None
+        self._progress.console.print(describe(outcome), highlight=False, markup=False, soft_wrap=True)
+        if self._slides is not None:
+            self._progress.advance(self._slides)
+
+
+@contextmanager
+def console_listener() -> Iterator[Listener]:
+    """Show a run on standard error while inside the ``with``."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with progress:
+        yield ConsoleListener(progress)

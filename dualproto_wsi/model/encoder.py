@@ -1,0 +1,134 @@
+"""The image encoder: one frozen network that gives four feature levels on one grid.
+
+A family of encoders is one module; :func:`build_encoder` knows them by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from dualproto_wsi.errors import ModelNotFound
+
+LEVELS = 4
+"""Feature levels that every encoder gives, from shallow to deep."""
+
+
+class ImageEncoder(nn.Module):
+    """A frozen network from RGB pixels to four feature levels of one size and one number of channels.
+
+    A subclass sets the attributes and writes :meth:`levels`. It never leaves evaluation mode, and its parameters take
+    no gradient.
+
+    Attributes
+    ----------
+    name : str
+        Name in the registry.
+    dim : int
+        Channels D of every level.
+    grid_px : int
+        Side of a cell of the feature grid, model px.
+    step_px : int
+        Height and width of an image must be multiples of this, model px.
+    mpp : float
+        Resolution that the encoder is meant for, µm per model px.
+    hash : str
+        Short SHA-256 of the weights; a bundle names the encoder that its head was trained on by it.
+    """
+
+    name: str
+    dim: int
+    grid_px: int
+    step_px: int
+    mpp: float
+    hash: str
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def freeze(self) -> Self:
+        """Switch to evaluation mode for good and take the parameters out of training."""
+        super().train(False)
+        self.requires_grad_(False)
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Do nothing: an encoder is frozen, whatever happens to the model around it."""
+        return self
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Return the four feature levels.
+
+        Parameters
+        ----------
+        images : Tensor of float, shape (N, 3, H, W)
+            RGB, 0…1; H and W multiples of ``step_px``.
+
+        Returns
+        -------
+        list of Tensor of float32, shape (N, dim, H / grid_px, W / grid_px)
+            From shallow to deep.
+
+        Raises
+        ------
+        ValueError
+            If the shape is another.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; give float (N, 3, H, W), RGB 0 to 1")
+        height, width = images.shape[2:]
+        if height % self.step_px or width % self.step_px or not height or not width:
+            raise ValueError(
+                f"images are {width} x {height} px; the encoder {self.name!r} needs multiples of {self.step_px} px"
+            )
+        return self.levels((images - self.mean) / self.std)
+
+    @abstractmethod
+    def levels(self, pixels: Tensor) -> list[Tensor]:
+        """Return the levels of normalised ``pixels``, float (N, 3, H, W)."""
+
+
+def hash_tensors(named: Iterable[tuple[str, Tensor]], salt: str) -> str:
+    """Return 16 hex digits of the SHA-256 of ``salt`` and of all names, shapes and values, in order of the names."""
+    digest = hashlib.sha256(salt.encode())
+    for name, tensor in sorted(named, key=lambda item: item[0]):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _compact() -> ImageEncoder:
+    from dualproto_wsi.model.compact import CompactEncoder
+
+    return CompactEncoder()
+
+
+_BUILDERS: dict[str, Callable[[], ImageEncoder]] = {"compact": _compact}
+
+ENCODERS = tuple(_BUILDERS)
+"""Names that :func:`build_encoder` knows."""
+
+
+def build_encoder(name: str) -> ImageEncoder:
+    """Build an encoder by name, with its weights, on the CPU.
+
+    Raises
+    ------
+    ModelNotFound
+        If no encoder has that name.
+    WeightsMismatch
+        If its weights are not the ones that it needs.
+    """
+    if name not in _BUILDERS:
+        raise ModelNotFound(f"no encoder is called {name!r}; known are {', '.join(ENCODERS)}")
+    return _BUILDERS[name]()

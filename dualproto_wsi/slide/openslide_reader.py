@@ -1,0 +1,98 @@
+"""Slides through OpenSlide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import openslide
+from PIL import Image
+
+from dualproto_wsi.errors import SlideUnreadable
+from dualproto_wsi.geometry import Box
+from dualproto_wsi.slide.pixel_size import from_openslide
+from dualproto_wsi.slide.pyramid import Pixels, PyramidReader, exact_downsample
+from dualproto_wsi.slide.reader import SlideInfo
+
+
+class OpenSlideReader(PyramidReader):
+    """A slide that OpenSlide opens; safe to read from several threads (OpenSlide's handles are).
+
+    Parameters
+    ----------
+    slide : openslide.OpenSlide
+        The open slide.
+    info : SlideInfo
+        What is known of it.
+    """
+
+    def __init__(self, slide: openslide.OpenSlide, info: SlideInfo) -> None:
+        super().__init__(info, slide.level_dimensions)
+        self._slide = slide
+
+    @classmethod
+    def open(cls, path: Path, mpp: float | None = None) -> Self:
+        """Open a file.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        mpp : float or None
+            µm per level-0 px that replaces the file's.
+
+        Raises
+        ------
+        SlideUnreadable
+            If OpenSlide does not know the format, or the file is damaged.
+        """
+        try:
+            slide = openslide.OpenSlide(path)
+        except openslide.OpenSlideUnsupportedFormatError as error:
+            raise SlideUnreadable(
+                f"{path}: no reader knows this file; is it a whole slide in a supported format?"
+            ) from error
+        except openslide.OpenSlideError as error:
+            raise SlideUnreadable(f"{path}: the slide is damaged ({error}); copy or export it again") from error
+        return cls(slide, _info(path, slide, mpp))
+
+    def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        reported = self._slide.level_downsamples[level]
+        location = round(x * reported), round(y * reported)
+        try:
+            image = self._slide.read_region(location, level, (width, height))
+        except openslide.OpenSlideError as error:
+            raise SlideUnreadable(
+                f"{self.info.name}: pixels at {location} cannot be decoded ({error}); copy or export the slide again"
+            ) from error
+        if image.getchannel("A").getextrema()[0] < 255:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(image.convert("RGB"))
+
+    def close(self) -> None:
+        """Let go of the file; harmless when done twice."""
+        self._slide.close()
+
+
+def _info(path: Path, slide: openslide.OpenSlide, mpp: float | None) -> SlideInfo:
+    properties = slide.properties
+    size = from_openslide(mpp, properties)
+    width, height = slide.dimensions
+    bounds = [properties.get(f"openslide.bounds-{side}") for side in ("x", "y", "width", "height")]
+    whole = Box(0, 0, width, height)
+    return SlideInfo(
+        path=path,
+        width=width,
+        height=height,
+        mpp=size.mpp,
+        mpp_source=size.source,
+        mpp_hint=size.hint,
+        downsamples=tuple(
+            exact_downsample(level, slide.dimensions, reported)
+            for level, reported in zip(slide.level_dimensions, slide.level_downsamples, strict=True)
+        ),
+        content=Box(*(float(side) for side in bounds if side)).intersection(whole) if all(bounds) else whole,
+        vendor=properties.get("openslide.vendor", "unknown"),
+        reader="openslide",
+    )

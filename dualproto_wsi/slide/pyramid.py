@@ -1,0 +1,177 @@
+"""Reading any box at any size from a pyramid of levels: the part that all readers share.
+
+Pixel ``k`` of a level with downsample ``d`` covers level-0 pixels ``d*k`` to ``d*(k+1)``; a sample of the result stands
+for the centre of its share of the box. So neighbouring boxes join without shift, whatever the ratio.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from dualproto_wsi.errors import SlideUnreadable
+from dualproto_wsi.geometry import Box
+from dualproto_wsi.slide.reader import SlideInfo
+
+Pixels = npt.NDArray[np.uint8]
+SAME = 1e-6  # relative difference below which two scales are one
+ALIGNED_PX = 1e-3  # offset from a whole pixel below which no resampling is needed
+LEVEL_TOLERANCE = 0.02  # a level this much coarser than asked for is still used
+LARGEST_READ_PX = 1 << 24  # more level pixels than this are read in parts, so that a thumbnail never takes a slide's memory
+
+
+def exact_downsample(level: tuple[int, int], base: tuple[int, int], reported: float) -> float:
+    """Return the factor that a pyramid was built with.
+
+    Readers report the ratio of the sides, which is off when the sides are no multiple of the factor: 58764 / 3673 is
+    15.9989 where 16 was meant, half a level-3 pixel at the far end of a slide.
+
+    Parameters
+    ----------
+    level, base : tuple of int
+        (width, height) of the level and of level 0, px.
+    reported : float
+        What the reader says.
+
+    Returns
+    -------
+    float
+        The nearest whole number if both sides agree with it, else `reported`.
+    """
+    factor = round(reported)
+    fits = factor >= 1 and all(abs(side * factor - full) < factor for side, full in zip(level, base, strict=True))
+    return float(factor) if fits else reported
+
+
+class PyramidReader(ABC):
+    """A slide as a pyramid; a subclass supplies whole pixels of one level.
+
+    Parameters
+    ----------
+    info : SlideInfo
+        What is known of the slide.
+    level_sizes : tuple of (int, int)
+        (width, height) of each level, px; as many as ``info.downsamples``.
+    """
+
+    def __init__(self, info: SlideInfo, level_sizes: tuple[tuple[int, int], ...]) -> None:
+        self.info = info
+        self._level_sizes = level_sizes
+
+    @abstractmethod
+    def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Read whole pixels that lie inside the level: uint8 (height, width, 3), transparent ones white."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file; harmless when done twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, box: Box, size: tuple[int, int]) -> Pixels:
+        """Read a box of the slide at a size of one's choice.
+
+        Parameters
+        ----------
+        box : Box
+            Level-0 px, fractions allowed; may reach beyond the slide.
+        size : tuple of int
+            (width, height) of the result, px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            RGB, antialiased; white outside the slide and where the slide is transparent.
+
+        Raises
+        ------
+        SlideUnreadable
+            If the pixels cannot be decoded.
+        ValueError
+            If the box or the size is empty.
+        """
+        if min(size) < 1 or box.area <= 0:
+            raise ValueError(f"cannot read {box} at {size[0]} x {size[1]} px: both must have an extent")
+        level = self._level_for(min(box.width / size[0], box.height / size[1]))
+        downsample = self.info.downsamples[level]
+        on_level = Box(box.x / downsample, box.y / downsample, box.width / downsample, box.height / downsample)
+        if on_level.area > LARGEST_READ_PX and max(size) > 1:
+            return self._in_halves(box, size)
+        step = _whole_step(on_level, size)
+        if step:
+            x, y = round(on_level.x), round(on_level.y)
+            pixels = self._padded(level, x, y, size[0] * step, size[1] * step)
+            return pixels if step == 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        return self._resampled(level, on_level, size)
+
+    def _in_halves(self, box: Box, size: tuple[int, int]) -> Pixels:
+        """Read the two halves along the longer side one after the other."""
+        width, height = size
+        if width > height:
+            first = width // 2
+            x = box.x + box.width * first / width
+            left, right = Box(box.x, box.y, x - box.x, box.height), Box(x, box.y, box.right - x, box.height)
+            return np.hstack((self.read(left, (first, height)), self.read(right, (width - first, height))))
+        first = height // 2
+        y = box.y + box.height * first / height
+        upper, lower = Box(box.x, box.y, box.width, y - box.y), Box(box.x, y, box.width, box.bottom - y)
+        return np.vstack((self.read(upper, (width, first)), self.read(lower, (width, height - first))))
+
+    def _resampled(self, level: int, box: Box, size: tuple[int, int]) -> Pixels:
+        """Read a box given in the level's pixels with a triangle filter as wide as the ratio."""
+        margin = math.ceil(max(box.width / size[0], box.height / size[1], 1.0)) + 1
+        left, top = math.floor(box.x) - margin, math.floor(box.y) - margin
+        right, bottom = math.ceil(box.right) + margin, math.ceil(box.bottom) + margin
+        image = Image.fromarray(self._padded(level, left, top, right - left, bottom - top))
+        window = (box.x - left, box.y - top, box.right - left, box.bottom - top)
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=window))
+
+    def _padded(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Read whole pixels of a level, white outside of it."""
+        full_width, full_height = self._level_sizes[level]
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = min(x + width, full_width), min(y + height, full_height)
+        if (left, top, right, bottom) == (x, y, x + width, y + height):
+            return self._checked(level, x, y, width, height)
+        pixels = np.full((height, width, 3), 255, np.uint8)
+        if right > left and bottom > top:
+            part = self._checked(level, left, top, right - left, bottom - top)
+            pixels[top - y : bottom - y, left - x : right - x] = part
+        return pixels
+
+    def _checked(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        pixels = self._read_level(level, x, y, width, height)
+        if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
+            raise SlideUnreadable(
+                f"{self.info.name}: pixels of shape {pixels.shape} and type {pixels.dtype} are not 8-bit RGB; "
+                "convert the slide to a brightfield RGB image"
+            )
+        return pixels
+
+    def _level_for(self, downsample: float) -> int:
+        """Return the coarsest level that is at least as fine as asked for."""
+        fits = [i for i, d in enumerate(self.info.downsamples) if d <= downsample * (1 + LEVEL_TOLERANCE)]
+        return max(fits, key=lambda i: self.info.downsamples[i], default=0)
+
+
+def _whole_step(box: Box, size: tuple[int, int]) -> int:
+    """Return how many level pixels a result pixel takes, if that is a whole number on whole pixels; else 0."""
+    step = round(box.width / size[0])
+    same_scale = all(
+        abs(extent - step * count) <= SAME * extent for extent, count in zip((box.width, box.height), size, strict=True)
+    )
+    aligned = max(abs(box.x - round(box.x)), abs(box.y - round(box.y))) <= ALIGNED_PX
+    return step if step >= 1 and same_scale and aligned else 0

@@ -1,0 +1,215 @@
+"""Telling H&E tissue from glass, shadows, ink and scanner borders on a thumbnail."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dualproto_wsi.geometry import Box, LabelGrid
+from dualproto_wsi.settings import TissueSettings
+from dualproto_wsi.slide.reader import SlideReader
+
+Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Density = npt.NDArray[np.float32]
+
+LARGEST_THUMBNAIL_PX = 40_000_000
+LEVEL_REACH = 1.5  # a pyramid level up to this much coarser than asked for saves reading a finer one
+INSIDE = 128  # of 255: where the smoothed outline runs
+SMOOTH_UM = 12.0  # sigma, takes JPEG noise and grain off the colours
+OUTLINE_PX = 1.0  # sigma, rounds the outline
+COLUMNS_AT_ONCE = 16_384  # cv2.warpAffine takes 32767 at most
+
+GLASS_MIN, GLASS_SPREAD, GLASS_PINK = 170, 32, 7  # glass: bright, near grey, never pink; 8-bit levels
+GLASS_SHARE = 0.002  # of the pixels; less is no glass at all
+WHITE = 254  # at and above this a pixel was never scanned
+CHROMA = 0.018  # optical density between the most and the least absorbed channel; glass stays below 0.01
+GREY = 0.2  # chroma / mean density below which a pixel is a shadow, dust, black ink or border
+INK_DENSITY, INK_RATIO = 0.3, 0.7  # blue and green ink: dense in red, and green less so than in any H&E stain
+INK_MARGIN_UM = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class TissueMask:
+    """Where tissue is.
+
+    Parameters
+    ----------
+    thumbnail : ndarray of uint8, shape (h, w, 3)
+        The picture it was found on, RGB.
+    box : Box
+        What the thumbnail shows, level-0 px.
+    mpp : float
+        µm per level-0 px.
+    field : ndarray of uint8, shape (h, w)
+        Smooth: 255 in tissue, 0 on glass, 128 on the outline.
+    """
+
+    thumbnail: Pixels
+    box: Box
+    mpp: float
+    field: Pixels = field(repr=False)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the box that is tissue, 0…1."""
+        return float(np.count_nonzero(self.field >= INSIDE)) / self.field.size
+
+    @property
+    def area_mm2(self) -> float:
+        """Area of the tissue, mm²."""
+        return self.fraction * self.box.area * self.mpp**2 * 1e-6
+
+    def sample(self, grid: LabelGrid, first_row: int, rows: int) -> Mask:
+        """Tell which cells of some rows of a grid have their centre in tissue.
+
+        Parameters
+        ----------
+        grid : LabelGrid
+            The grid.
+        first_row, rows : int
+            Which of its rows.
+
+        Returns
+        -------
+        ndarray of bool, shape (rows, grid.columns)
+        """
+        found = np.empty((rows, grid.columns), np.uint8)
+        px, py = self.box.width / self.field.shape[1], self.box.height / self.field.shape[0]
+        step_x, step_y = grid.scale / px, grid.scale / py
+        y = (grid.y - self.box.y + (first_row + 0.5) * grid.scale) / py - 0.5
+        for left in range(0, grid.columns, COLUMNS_AT_ONCE):
+            part = found[:, left : left + COLUMNS_AT_ONCE]
+            x = (grid.x - self.box.x + (left + 0.5) * grid.scale) / px - 0.5
+            part[:] = cv2.warpAffine(
+                self.field,
+                np.array([[step_x, 0, x], [0, step_y, y]]),
+                part.shape[::-1],
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+        return found >= INSIDE
+
+    def overlaps(self, box: Box) -> bool:
+        """Tell whether tissue lies in a box, level-0 px; where in doubt (within two thumbnail px) yes."""
+        px, py = self.box.width / self.field.shape[1], self.box.height / self.field.shape[0]
+        left, top = math.floor((box.x - self.box.x) / px) - 1, math.floor((box.y - self.box.y) / py) - 1
+        right, bottom = math.ceil((box.right - self.box.x) / px) + 1, math.ceil((box.bottom - self.box.y) / py) + 1
+        part = self.field[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+        return bool((part >= INSIDE).any())
+
+
+def find_tissue(reader: SlideReader, settings: TissueSettings, mpp: float) -> TissueMask:
+    """Find the tissue of a slide.
+
+    A pixel is tissue when its colour, as optical density against the slide's own glass, is a colour at all (not grey)
+    and none of ink. The limits are absolute, not the slide's own (as Otsu's threshold would be), so that a slide without
+    glass is all tissue, a slide without tissue is empty, and pale tissue beside dark tissue is not lost.
+
+    Parameters
+    ----------
+    reader : SlideReader
+        The slide; its content box is looked at.
+    settings : TissueSettings
+        Resolution, and the smallest pieces and holes.
+    mpp : float
+        µm per level-0 px.
+
+    Raises
+    ------
+    SlideUnreadable
+        If the pixels cannot be decoded.
+    """
+    box = reader.info.content
+    shrink = _shrink(reader, settings.mpp / mpp)
+    size = max(1, round(box.width / shrink)), max(1, round(box.height / shrink))
+    thumbnail = reader.read(box, size)
+    px_mm2 = box.area / (size[0] * size[1]) * mpp**2 * 1e-6
+    mask = tissue_colours(thumbnail, math.sqrt(px_mm2) * 1e3)
+    mask = _without_small(mask, settings.min_area_mm2 / px_mm2)
+    mask = ~_without_small(~mask, settings.max_hole_mm2 / px_mm2)
+    smooth = cv2.GaussianBlur(mask.astype(np.uint8) * 255, (0, 0), OUTLINE_PX, borderType=cv2.BORDER_REPLICATE)
+    return TissueMask(thumbnail, box, mpp, smooth)
+
+
+def _shrink(reader: SlideReader, wanted: float) -> float:
+    """Return level-0 px per thumbnail px: as wanted, or a level a little coarser, and never too large a picture."""
+    box = reader.info.content
+    wanted = max(1.0, wanted, math.sqrt(box.area / LARGEST_THUMBNAIL_PX))
+    levels = [d for d in reader.info.downsamples if wanted <= d <= LEVEL_REACH * wanted]
+    return min(levels, default=wanted)
+
+
+def tissue_colours(rgb: Pixels, mpp: float) -> Mask:
+    """Tell which pixels of a picture have the colours of stained tissue.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (h, w, 3)
+        The picture.
+    mpp : float
+        µm per px of the picture.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+    """
+    scanned = rgb.min(axis=2) < WHITE
+    smooth = cv2.GaussianBlur(rgb, (0, 0), SMOOTH_UM / mpp)
+    density = optical_density(smooth, glass_colour(smooth[scanned]))
+    highest = density.max(axis=2)
+    chroma = highest - density.min(axis=2)
+    coloured: Mask = (chroma > CHROMA) & (chroma > GREY * density.mean(axis=2))
+    return coloured & ~_ink(density, math.ceil(INK_MARGIN_UM / mpp))
+
+
+def glass_colour(pixels: Pixels) -> npt.NDArray[np.float64]:
+    """Return the colour of empty glass.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (n, 3)
+        RGB.
+
+    Returns
+    -------
+    ndarray of float64, shape (3,)
+        The median of the pixels around the commonest brightness of those that can be glass; white if hardly any can.
+    """
+    low, high = pixels.min(axis=1, initial=255), pixels.max(axis=1, initial=0)
+    pink = np.minimum(pixels[:, 0], pixels[:, 2]).astype(np.int16) - pixels[:, 1]
+    glass = pixels[(low >= GLASS_MIN) & (high - low <= GLASS_SPREAD) & (pink <= GLASS_PINK)]
+    if len(glass) <= GLASS_SHARE * len(pixels):
+        return np.full(3, 255.0)
+    brightness = glass[:, 1]
+    mode = int(np.bincount(brightness, minlength=256).argmax())
+    near: npt.NDArray[np.float64] = np.median(glass[np.abs(brightness.astype(np.int16) - mode) <= 3], axis=0)
+    return near
+
+
+def optical_density(rgb: Pixels, glass: npt.NDArray[np.float64]) -> Density:
+    """Return log10(glass / colour) per channel, not below 0: float32 of the shape of `rgb`."""
+    levels = np.arange(256)[:, None] + 1.0
+    table = np.maximum(np.log10((glass + 1.0) / levels), 0).astype(np.float32)
+    return np.stack([table[rgb[..., channel], channel] for channel in range(3)], axis=-1)
+
+
+def _ink(density: Density, margin_px: int) -> Mask:
+    """Find blue and green pen marks, with a margin for their soft edge."""
+    red, green = density[..., 0], density[..., 1]
+    ink = ((red > INK_DENSITY) & (green < INK_RATIO * red)).astype(np.uint8)
+    ink = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin_px + 1, 2 * margin_px + 1))
+    return cv2.dilate(ink, margin) > 0
+
+
+def _without_small(mask: Mask, least_px: float) -> Mask:
+    """Drop connected pieces of fewer than `least_px` pixels."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    keep = stats[:, cv2.CC_STAT_AREA] >= least_px
+    keep[0] = False
+    return np.asarray(keep[labels])

@@ -1,0 +1,185 @@
+"""Overlapping windows of scores → one seam-free map, row by row, in the memory of the open rows alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dualproto_wsi.vector.compiled import compiled
+
+FLOOR = 1e-3
+"""Weight at a window's border relative to its middle; above zero, so that one window alone covers all its cells."""
+
+
+def window_weights(cells: int) -> npt.NDArray[np.float32]:
+    """Return the weights along one side of a window: a squared sine on a small floor.
+
+    Parameters
+    ----------
+    cells : int
+        Side of the window, grid cells.
+
+    Returns
+    -------
+    ndarray of float32, (cells,)
+        Symmetric, above 0 and at most 1; a cell's weight is the product of its row's and its column's.
+    """
+    sine = np.sin(np.pi * (np.arange(cells) + 0.5) / cells)
+    return (FLOOR + (1 - FLOOR) * sine * sine).astype(np.float32)
+
+
+class ScoreMosaic:
+    """Blend of overlapping score windows: sum of weight times score, divided by the sum of weights.
+
+    The blend is kept as a running weighted mean, so scores that are equal in all windows stay exactly what they are.
+
+    Parameters
+    ----------
+    columns, rows : int
+        Size of the label grid, cells.
+    classes : int
+        Number of score planes, K.
+    window_cells : int
+        Side of a window, cells.
+
+    Notes
+    -----
+    Memory is (K + 1) float32 planes of the rows between the last one released and the lowest one added to.
+    """
+
+    def __init__(self, columns: int, rows: int, classes: int, window_cells: int) -> None:
+        if min(columns, rows) < 0 or min(classes, window_cells) < 1:
+            raise ValueError(
+                f"a mosaic cannot have {columns} columns, {rows} rows, {classes} classes, {window_cells}-cell windows"
+            )
+        self.columns, self.rows, self.classes, self.window_cells = columns, rows, classes, window_cells
+        self._side = window_weights(window_cells)
+        self._released = 0
+        self._end = 0  # one past the lowest row added to
+        # Row r of the grid lies at index r modulo the length.
+        self._mean = np.zeros((0, classes, columns), np.float32)
+        self._weight = np.zeros((0, columns), np.float32)
+
+    @property
+    def released(self) -> int:
+        """Number of rows released so far; the next release starts with this row."""
+        return self._released
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the open rows, bytes."""
+        return self._mean.nbytes + self._weight.nbytes
+
+    def add(self, row: int, column: int, scores: npt.NDArray[np.float32]) -> None:
+        """Blend in one window; what lies outside the grid is dropped.
+
+        Parameters
+        ----------
+        row, column : int
+            Grid cell of the window's top left; may be negative.
+        scores : ndarray of float32, (K, window_cells, window_cells)
+            Scores of the window, e.g. logits.
+
+        Raises
+        ------
+        ValueError
+            If the scores have another shape, or the window covers a row that was already released.
+        """
+        shape = (self.classes, self.window_cells, self.window_cells)
+        if scores.shape != shape:
+            raise ValueError(f"scores have the shape {scores.shape}; this mosaic takes {shape}")
+        first, stop = max(row, 0), min(row + self.window_cells, self.rows)
+        left, right = max(column, 0), min(column + self.window_cells, self.columns)
+        if first >= stop or left >= right:
+            return
+        if first < self._released:
+            raise ValueError(f"window at row {row} covers row {first}, but rows before {self._released} are released")
+        self._reserve(stop)
+        part = np.ascontiguousarray(scores[:, first - row : stop - row, left - column : right - column], np.float32)
+        vertical, horizontal = self._side[first - row : stop - row], self._side[left - column : right - column]
+        _blend(self._mean, self._weight, part, vertical, horizontal, first, left)
+
+    def release(
+        self, until_row: int
+    ) -> tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Hand out the finished rows above `until_row` and forget them.
+
+        Parameters
+        ----------
+        until_row : int
+            First row that is not finished yet; at most the number of rows counts.
+
+        Returns
+        -------
+        first_row : int
+            Grid row of the first row returned.
+        scores : ndarray of float32, (K, n, columns)
+            Blended scores; 0 where no window was. n is 0 where nothing new is finished.
+        covered : ndarray of bool, (n, columns)
+            Where at least one window was.
+        """
+        first = self._released
+        stop = max(first, min(until_row, self.rows))
+        scores = np.zeros((self.classes, stop - first, self.columns), np.float32)
+        covered = np.zeros((stop - first, self.columns), np.bool_)
+        if self._end > first:
+            _take(self._mean, self._weight, scores, covered, first, min(stop, self._end))
+        self._released = stop
+        return first, scores, covered
+
+    def _reserve(self, stop: int) -> None:
+        """Make room for the rows up to `stop`."""
+        first, held = self._released, len(self._mean)
+        if stop - first > held:
+            length = -(-(stop - first) // self.window_cells) * self.window_cells
+            mean = np.zeros((length, self.classes, self.columns), np.float32)
+            weight = np.zeros((length, self.columns), np.float32)
+            for row in range(first, self._end):
+                mean[row % length], weight[row % length] = self._mean[row % held], self._weight[row % held]
+            self._mean, self._weight = mean, weight
+        self._end = max(self._end, stop)
+
+
+@compiled
+def _blend(
+    mean: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    vertical: npt.NDArray[np.float32],
+    horizontal: npt.NDArray[np.float32],
+    first: int,
+    left: int,
+) -> None:
+    """Move the running means towards the scores of one window by its share of the weight."""
+    classes, rows, columns = scores.shape
+    share = np.empty(columns, np.float32)
+    for i in range(rows):
+        row = (first + i) % len(mean)
+        total = weight[row, left : left + columns]
+        for j in range(columns):
+            added = vertical[i] * horizontal[j]
+            total[j] += added
+            share[j] = added / total[j]
+        for k in range(classes):
+            target, source = mean[row, k, left : left + columns], scores[k, i]
+            for j in range(columns):
+                target[j] += (source[j] - target[j]) * share[j]
+
+
+@compiled
+def _take(
+    mean: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    covered: npt.NDArray[np.bool_],
+    first: int,
+    stop: int,
+) -> None:
+    """Copy rows out and clear their places."""
+    for row in range(first, stop):
+        place = row % len(mean)
+        covered[row - first] = weight[place] > 0
+        for k in range(mean.shape[1]):
+            scores[k, row - first] = mean[place, k]
+        mean[place] = 0
+        weight[place] = 0

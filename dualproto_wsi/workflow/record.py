@@ -1,0 +1,96 @@
+"""``record.json``: what was done to a slide, with what, and how long it took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dualproto_wsi
+from dualproto_wsi.settings import SegmentSettings, to_data
+
+if TYPE_CHECKING:
+    from dualproto_wsi.model.checkpoint import ModelCard
+    from dualproto_wsi.slide.reader import SlideInfo
+
+RECORD = "record.json"
+
+PACKAGES = (
+    "torch", "timm", "open_clip_torch", "tiatoolbox", "openslide-python", "openslide-bin", "shapely", "numpy", "numba",
+    "opencv-python", "tifffile",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the packages that touch pixels or geometry."""
+    found = {"dualproto-wsi": dualproto_wsi.__version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Processor, cores and the device of the model."""
+    return {"machine": platform.machine(), "system": platform.platform(), "cores": os.cpu_count(), "device": device}
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the largest resident memory of this process so far, bytes; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def slide_record(info: SlideInfo) -> dict[str, Any]:
+    """Return what identifies a slide and its frame, as plain data."""
+    return {
+        "file": info.name,
+        "path": str(info.path),
+        "bytes": info.path.stat().st_size,
+        "width": info.width,
+        "height": info.height,
+        "mpp": info.mpp,
+        "mpp_source": info.mpp_source,
+        "bounds": {
+            "x": info.content.x,
+            "y": info.content.y,
+            "width": info.content.width,
+            "height": info.content.height,
+        },
+        "vendor": info.vendor,
+        "reader": info.reader,
+    }
+
+
+def model_record(card: ModelCard, file_hash: str) -> dict[str, Any]:
+    """Return the model's card and the hash of its file, as plain data."""
+    return {"sha256": file_hash, "card": card.to_json()}
+
+
+def settings_record(settings: SegmentSettings) -> dict[str, Any]:
+    """Return the settings as plain data."""
+    return to_data(settings)
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write JSON under a temporary name, then rename it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,231 @@
+"""The main job: slides in, regions and areas out; one slide after the other, each on its own."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dualproto_wsi.errors import DualProtoError, OutputError
+from dualproto_wsi.geometry import LabelGrid
+from dualproto_wsi.model.checkpoint import find_model, load_model
+from dualproto_wsi.settings import SegmentSettings
+from dualproto_wsi.slide.reader import SlideReader, find_slides, open_slide
+from dualproto_wsi.slide.tiling import TilePlan, plan_tiles
+from dualproto_wsi.slide.tissue import TissueMask, find_tissue
+from dualproto_wsi.stats.areas import AreaTally
+from dualproto_wsi.vector.label_map import read_labels
+from dualproto_wsi.vector.overlay import draw_overlay, labels_at, save_png
+from dualproto_wsi.workflow import record
+from dualproto_wsi.workflow.folders import result_folders
+from dualproto_wsi.workflow.inference import Engine, predict, read_ahead
+from dualproto_wsi.workflow.listener import Listener
+from dualproto_wsi.workflow.mapping import MapFiles, SlideMapper
+from dualproto_wsi.workflow.outcome import DONE, EMPTY, FAILED, SlideOutcome, SlideTable
+from dualproto_wsi.workflow.stopwatch import Stopwatch
+
+logger = logging.getLogger(__name__)
+
+OVERLAY_PX = 1600
+"""Longer side of ``overlay.png``, px."""
+
+
+def segment_slides(
+    paths: Sequence[Path], out: Path, settings: SegmentSettings, listener: Listener | None = None
+) -> Iterator[SlideOutcome]:
+    """Segment slides and write their results.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Slide files, and folders to search for slides.
+    out : Path
+        Folder of the results.
+    settings : SegmentSettings
+    listener : Listener or None
+        Hears of progress.
+
+    Yields
+    ------
+    SlideOutcome
+        One a slide, also for those that are empty or failed; its row is in ``slides.csv`` by then.
+
+    Raises
+    ------
+    DualProtoError
+        If nothing can be done at all: no slides, no such model or device, no place to write.
+    """
+    listener = listener or Listener()
+    slides = find_slides(paths)
+    folders = result_folders(slides, out)
+    model_path = find_model(settings.inference.model)
+    engine = Engine.prepare(load_model(settings.inference.model), settings.inference)
+    model_record = record.model_record(engine.model.card, record.file_sha256(model_path))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made ({error}); choose another -o") from error
+    table = SlideTable(out)
+    listener.run_started(slides, f"{engine.model.card.name} on {engine.device} in {engine.precision}")
+    for slide, folder in zip(slides, folders, strict=True):
+        outcome = _isolated(SlideJob(slide, folder, engine, settings, model_record, listener))
+        table.add(outcome)
+        listener.slide_finished(outcome)
+        yield outcome
+
+
+def _isolated(job: SlideJob) -> SlideOutcome:
+    """Run one slide; whatever goes wrong costs that slide alone."""
+    clock = Stopwatch()
+    try:
+        return job.run(clock)
+    except DualProtoError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{job.slide.name}: {error}"
+    except Exception as error:  # noqa: BLE001 - the one place that isolates a slide's failure
+        logger.error("%s\n%s", job.slide, traceback.format_exc())
+        reason = f"{job.slide.name}: unexpected {type(error).__name__}: {error}"
+    return SlideOutcome(job.slide, None, FAILED, seconds=clock.total, error=" ".join(reason.split()))
+
+
+@dataclass(frozen=True, slots=True)
+class SlideJob:
+    """One slide, from file to files.
+
+    Parameters
+    ----------
+    slide : Path
+        The slide file.
+    folder : Path
+        Where its results go.
+    engine : Engine
+    settings : SegmentSettings
+    model_record : dict
+        What ``record.json`` says of the model.
+    listener : Listener
+    """
+
+    slide: Path
+    folder: Path
+    engine: Engine
+    settings: SegmentSettings
+    model_record: dict[str, object]
+    listener: Listener
+
+    def run(self, clock: Stopwatch) -> SlideOutcome:
+        """Do it.
+
+        Raises
+        ------
+        SlideError
+            If the slide cannot be opened, has no pixel size, or its pixels cannot be read.
+        """
+        started = datetime.now(UTC)
+        model = self.engine.model
+        with open_slide(self.slide, self.settings.read) as reader:
+            mpp = reader.info.require_mpp()
+            with clock("tissue"):
+                tissue = find_tissue(reader, self.settings.tissue, mpp)
+            grid = LabelGrid.over(reader.info.content, mpp, model.stride_px * model.mpp)
+            plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, self.settings.tiling.overlap)
+            self.listener.slide_planned(self.slide, plan.tiles)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / record.RECORD).unlink(missing_ok=True)
+            mapper = self._map(reader, grid, tissue, plan, clock)
+            with clock("overlay"):
+                self._draw(reader, grid, mapper.tally)
+            outcome = SlideOutcome(
+                slide=self.slide,
+                folder=self.folder,
+                status=DONE if plan.tiles else EMPTY,
+                tiles=plan.tiles,
+                regions=mapper.regions,
+                mpp=mpp,
+                mpp_source=reader.info.mpp_source,
+                analysed_mm2=mapper.tally.analysed_mm2,
+                mm2=mapper.tally.mm2(),
+                fractions=mapper.tally.fractions(),
+                seconds=clock.total,
+            )
+            self._record(reader, grid, tissue, outcome, clock, started)
+        return outcome
+
+    def _map(
+        self, reader: SlideReader, grid: LabelGrid, tissue: TissueMask, plan: TilePlan, clock: Stopwatch
+    ) -> SlideMapper:
+        output, info = self.settings.output, reader.info
+        files = MapFiles(
+            labels=self.folder / "labels.tif",
+            regions=tuple(self.folder / f"{info.name}.{suffix}" for suffix in output.formats),
+            object_type=output.object_type,
+            offset=(info.content.x, info.content.y) if output.frame == "qupath" else (0.0, 0.0),
+            identity=f"{info.name} {info.width} {info.height}",
+        )
+        model = self.engine.model
+        loaded = read_ahead(reader, plan.blocks, self.settings.read.workers)
+        with SlideMapper(grid, model.classes, model.window_px // model.stride_px, tissue, files, clock) as mapper:
+            for blocks, logits in predict(self.engine, loaded, clock):
+                mapper.add((tile for block in blocks for tile in block.tiles), logits)
+                mapper.release(blocks[-1].final_row)
+                self.listener.tiles_done(len(logits))
+            mapper.finish()
+        return mapper
+
+    def _draw(self, reader: SlideReader, grid: LabelGrid, tally: AreaTally) -> None:
+        if not self.settings.output.overlay:
+            return
+        info = reader.info
+        box = info.content
+        shrink = max(1.0, max(box.width, box.height) / OVERLAY_PX)
+        size = (max(1, round(box.width / shrink)), max(1, round(box.height / shrink)))
+        labels = labels_at(read_labels(self.folder / "labels.tif", int(shrink / grid.scale)), grid, box, size)
+        areas, shares = tally.mm2(), tally.fractions()
+        captions = {name: f"{areas[name]:.3g} mm²  {shares[name]:.1%}" for name in areas if tally.analysed_mm2}
+        title = f"{info.name}: {tally.analysed_mm2:.3g} mm² of tissue analysed"
+        save_png(
+            draw_overlay(reader.read(box, size), labels, self.engine.model.classes, captions, title),
+            self.folder / "overlay.png",
+        )
+
+    def _record(
+        self,
+        reader: SlideReader,
+        grid: LabelGrid,
+        tissue: TissueMask,
+        outcome: SlideOutcome,
+        clock: Stopwatch,
+        started: datetime,
+    ) -> None:
+        data = {
+            "format": 1,
+            "status": outcome.status,
+            "started": started.isoformat(timespec="seconds"),
+            "slide": record.slide_record(reader.info),
+            "frame": self.settings.output.frame,
+            "grid": {
+                "columns": grid.columns,
+                "rows": grid.rows,
+                "scale_px": grid.scale,
+                "cell_um": grid.cell_um,
+            },
+            "classes": [{"id": c.id, "name": c.name, "colour": list(c.colour)} for c in self.engine.model.classes],
+            "formats": list(self.settings.output.formats),
+            "regions": outcome.regions,
+            "tiles": outcome.tiles,
+            "tissue_mm2": tissue.area_mm2,
+            "analysed_mm2": outcome.analysed_mm2,
+            "mm2": outcome.mm2,
+            "model": self.model_record,
+            "settings": record.settings_record(self.settings),
+            "versions": record.versions(),
+            "hardware": record.hardware(str(self.engine.device)),
+            "precision": self.engine.precision,
+            "seconds": {step: round(seconds, 3) for step, seconds in clock.seconds.items()}
+            | {"total": round(clock.total, 3)},
+            "peak_memory_bytes": record.peak_memory_bytes(),
+        }
+        record.write_json(self.folder / record.RECORD, data)

@@ -1,0 +1,60 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of development data beside the checkout: real slides, labelled tiles, reference numbers."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder ../shared (development data) is not here")
+    return SHARED
+
+
+def tissue_picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return RGB like stained tissue on glass: a pink disc with purple spots on near white."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    picture = np.full((height, width, 3), 244, np.float32)
+    disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (0.42 * min(height, width)) ** 2
+    picture[disc] = (214, 150, 190)
+    for _ in range(height * width // 900):
+        cy, cx, radius = generator.integers(height), generator.integers(width), generator.integers(4, 8)
+        spot = (slice(max(cy - radius, 0), cy + radius), slice(max(cx - radius, 0), cx + radius))
+        near = (y[spot] - cy) ** 2 + (x[spot] - cx) ** 2 < radius**2
+        picture[spot][near & disc[spot]] = (96, 60, 140)
+    return np.clip(picture + generator.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+
+
+MakeSlide = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_slide() -> MakeSlide:
+    """Write a made-up slide: a small tiled TIFF that OpenSlide opens, one piece of tissue, with or without mpp."""
+
+    def make(path: Path, height: int = 700, width: int = 900, mpp: float | None = 0.5) -> Path:
+        size = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+        pixels = tissue_picture(height, width)
+        tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", compression="zlib", metadata=None, **size)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_slide(tmp_path_factory: pytest.TempPathFactory, make_slide: MakeSlide) -> Path:
+    """A made-up slide of 900 × 700 px at 0.5 µm/px with one piece of tissue."""
+    return make_slide(tmp_path_factory.mktemp("slides") / "small.tif")

@@ -1,0 +1,124 @@
+/*
+ * Runs a list of jobs against groovy/import_dualproto.groovy in one JVM and writes what came of each.
+ * Arguments: the script, the folder of stand-ins, jobs.json, answers.json.
+ *   {"call": NAME, "arguments": [...]}    a function of DualProtoImport
+ *   {"run": PROJECT, ...}                 the whole script on stand-ins for QuPath (standins/README.md)
+ */
+import groovy.json.JsonOutput
+import groovy.json.JsonSlurper
+
+def (script, standins, jobsFile, answersFile) = args
+def text = new File(script).getText('UTF-8')
+
+// QuPath puts its default imports above every script in this way
+def prelude = 'import qupath.lib.objects.classes.PathClass;import qupath.lib.io.PathIO;import static qupath.lib.gui.scripting.QPEx.*;'
+def loader = new GroovyClassLoader(getClass().classLoader)
+loader.addClasspath(standins)
+loader.parseClass(prelude + '\n' + text, 'import_dualproto.groovy')
+def pure = loader.loadClass('DualProtoImport')
+
+def call = { job ->
+    def given = job.arguments
+    switch (job.call) {
+        case 'fileName':
+            return pure.fileName(new URI(given[0]))
+        case 'match':
+            def images = given[0].collect { [name: it.name, uris: it.uris.collect { uri -> new URI(uri) }] }
+            def matches = pure.match(images, given[1])
+            return [matches: matches.collect { [result: it.result?.name, status: it.status, note: it.note] },
+                    unused: pure.unusedResults(matches, given[1])]
+        case 'isOwn':
+            return pure.isOwn(given[0], given[1], given[2] as Set)
+        case 'findResults':
+            return pure.findResults(new File(given[0]), { new JsonSlurper().parseText(it) })
+                    .collect { [name: it.name, file: it.file, path: it.path, problem: it.problem] }
+        default:
+            return pure.invokeMethod(job.call, given as Object[])
+    }
+}
+
+class Viewer {
+    final Object image
+
+    Viewer(Object image) { this.image = image }
+
+    Object getImageData() { image }
+}
+
+class Gui {
+    final Object project
+    final List<Viewer> viewers
+    final List classes
+
+    Gui(Object project, List images) {
+        this.project = project
+        viewers = images.collect { new Viewer(it) }
+        classes = project.getPathClasses() as List
+    }
+
+    Object getImageData() { viewers ? viewers[0].getImageData() : null }
+
+    List getAvailablePathClasses() { classes }
+}
+
+/** 0.5 and later: another name for the list of viewers. */
+class NewGui extends Gui {
+    NewGui(Object project, List images) { super(project, images) }
+
+    List<Viewer> getAllViewers() { super.getViewers() }
+
+    @Override
+    List<Viewer> getViewers() { throw new MissingMethodException('getViewers', NewGui) }
+}
+
+def run = { job ->
+    def pathClass = loader.loadClass('qupath.lib.objects.classes.PathClass')
+    def pathObject = loader.loadClass('qupath.lib.objects.PathObject')
+    def qupath = loader.loadClass('qupath.lib.gui.scripting.QPEx')
+    def load = { loader.loadClass('qupath.lib.projects.ProjectIO').loadProject(new File(job.run), Object) }
+    pathClass.forgetAll()
+    def project = job.mode == 'loop' ? null : load()
+    def image = { id -> project.getImageList().find { it.getID() == id }.readImageData() }
+    def opened = (job.opened ?: []).collect { image(it) }
+    opened.each { it.hierarchy.addObjects((job.unsaved ?: []).collect { item -> pathObject.of(item) }) }
+    def gui = job.mode in ['gui', 'gui-batch'] ? (job.gui == 'new' ? new NewGui(project, opened) : new Gui(project, opened)) : null
+    def current = job.mode in ['batch', 'gui-batch'] ? image(job.current) : (opened ? opened[0] : null)
+    qupath.use(project, current, gui)
+
+    def edited = text
+    (job.edit ?: [:]).each { name, value ->
+        def before = edited
+        def literal = value instanceof String ? "'${value}'" : value.toString()
+        edited = edited.replaceFirst(/(@Field \w+ ${name} = )('[^']*'|\w+)/, '$1' + java.util.regex.Matcher.quoteReplacement(literal))
+        assert edited != before || value == false
+    }
+    def out = new StringWriter()
+    def bindings = new Binding(out: new PrintWriter(out, true))
+    if (job.arguments != null)
+        bindings.setVariable('args', job.arguments as String[])
+    def error = null
+    try {
+        new GroovyShell(loader, bindings).evaluate(prelude + '\n' + edited, 'import_dualproto.groovy')
+    } catch (Exception problem) {
+        error = problem.toString()
+    }
+    if (job.mode == 'batch' && current != null)
+        assert !current.getServer().isClosed()      // QuPath's to close
+    def after = load()
+    return [error: error, output: out.toString(), classes: after.getPathClasses().collect { it.toMap() },
+            shown: gui?.getAvailablePathClasses()?.collect { it.toMap() },
+            live: opened.collect { it.hierarchy.getAllObjects(false).collect { it.toMap() } },
+            saved: after.getImageList().collectEntries { entry ->
+                def data = new File(new File(job.run).parentFile, "data-${entry.getID()}.json")
+                [entry.getID(), data.exists() ? data.text : null]
+            }]
+}
+
+def answers = new JsonSlurper().parse(new File(jobsFile), 'UTF-8').collect { job ->
+    try {
+        return [value: job.call ? call(job) : run(job)]
+    } catch (Throwable problem) {
+        return [error: problem.toString()]
+    }
+}
+new File(answersFile).setText(JsonOutput.toJson(answers), 'UTF-8')

@@ -1,0 +1,8 @@
+package javafx.application
+
+class Platform {
+
+    static void runLater(Runnable task) {
+        task.run()
+    }
+}
