@@ -126,7 +126,9 @@ class ClassScheme:
                     for c in data
                 )
             )
-        except (KeyError, TypeError) as error:
+        except SettingsError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise SettingsError(f"class scheme: {error!r} is missing or of the wrong type") from error
 
 

@@ -17,6 +17,7 @@
 import groovy.transform.Field
 import java.awt.geom.AffineTransform
 import java.awt.image.BufferedImage
+import java.nio.file.NoSuchFileException
 import java.text.Normalizer
 import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
@@ -161,7 +162,7 @@ Map importEntry(entry, Map match, opened, Map options) {
     try {
         def imageData = opened ?: entry.readImageData()
         if (imageData == null)
-            throw new IOException('QuPath cannot open the image')
+            throw new IOException('QuPath cannot open the image; set its place with Project > Check project URIs')
         // If saved data cannot be read QuPath hands out an empty image; saving that would wipe the user's work
         if (entry.hasImageData() && imageData.getLastSavedPath() == null)
             throw new IOException('QuPath cannot read the data saved for this image; nothing was changed')
@@ -173,7 +174,7 @@ Map importEntry(entry, Map match, opened, Map options) {
         throw stopped
     } catch (Throwable problem) {
         row.status = 'FAILED'
-        row.note = problem.getMessage() ?: problem.toString()
+        row.note = DualProtoImport.reason(problem)
     } finally {
         if (opened == null)
             closeQuietly(server)
@@ -189,10 +190,18 @@ void closeQuietly(server) {
     }
 }
 
+List readRegions(File file) {
+    try {
+        return PathIO.readObjects(file.toPath())
+    } catch (IOException | RuntimeException problem) {
+        throw new IOException("${file.name} cannot be read: ${DualProtoImport.reason(problem)}")
+    }
+}
+
 /** Puts one result into one image. Checks everything before it changes anything. */
 Map importObjects(imageData, server, Map result, Map options) {
     def shift = DualProtoImport.shift(result.record, server.getWidth(), server.getHeight())
-    def objects = PathIO.readObjects(DualProtoImport.regionFile(result).toPath())
+    def objects = readRegions(DualProtoImport.regionFile(result))
     DualProtoImport.checkCount(objects.size(), result.record)
     if (shift != [0, 0]) {
         def move = AffineTransform.getTranslateInstance(shift[0], shift[1])
@@ -275,11 +284,21 @@ class DualProtoImport {
             if (!(record?.slide?.file))
                 problem = "${folder.name}/record.json names no slide"
         } catch (Exception error) {
-            problem = "${folder.name}/record.json cannot be read: ${error.message}"
+            problem = "${folder.name}/record.json cannot be read: ${reason(error)}"
         }
         if (problem != null)
             return [folder: folder, name: folder.name, file: nameFromRegions(folder), path: null, record: [:], problem: problem]
         return [folder: folder, name: folder.name, file: record.slide.file, path: record.slide.path, record: record, problem: null]
+    }
+
+    /** An error in one line: that of its first cause. */
+    static String reason(Throwable problem) {
+        while (problem.cause != null)
+            problem = problem.cause
+        def message = problem.message?.trim()
+        if (problem instanceof NoSuchFileException)
+            return "no such file: ${message}"
+        return message ? message.readLines()[0] : problem.toString()
     }
 
     private static String nameFromRegions(File folder) {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -36,6 +40,60 @@ def tissue_picture(height: int, width: int, seed: int = 0) -> np.ndarray:
         near = (y[spot] - cy) ** 2 + (x[spot] - cx) ** 2 < radius**2
         picture[spot][near & disc[spot]] = (96, 60, 140)
     return np.clip(picture + generator.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+
+
+class ReferenceRule:
+    """Numbers of the released code, and the weights that they were computed with, made anew by the rule in its README.
+
+    Parameters
+    ----------
+    folder : Path
+        ``shared/reference``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def numbers(self, name: str) -> dict[str, np.ndarray]:
+        """Return the arrays of ``conch`` or ``head``."""
+        with np.load(self.folder / f"{name}_reference.npz") as file:
+            return dict(file)
+
+    def array(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return the rule's random numbers of a name."""
+        generator = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
+        return torch.from_numpy(generator.standard_normal(shape or (1,)).astype(np.float32).reshape(shape))
+
+    def weights(self, name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+        """Return the state dict of ``conch`` or ``head``; ``prefix`` is put before the names that seed the rule."""
+        shapes = json.loads((self.folder / f"{name}_state_dict.json").read_text())
+        return {key: self._weight(key, tuple(shape), prefix) for key, shape in shapes.items()}
+
+    def _weight(self, key: str, shape: tuple[int, ...], prefix: str) -> torch.Tensor:
+        if key.startswith("logit_scale"):
+            return 10 + self.array(key, shape)
+        values = self.array(prefix + key, shape)
+        if len(shape) == 1:
+            return 1 + 0.1 * values if key.endswith("weight") else 0.1 * values
+        if "embed" in key or "query" in key:
+            return 0.3 * values
+        fan_in = shape[0] if key.endswith(("text_projection", "proj_contrast")) else math.prod(shape[1:])
+        return values / math.sqrt(fan_in)
+
+
+@pytest.fixture(scope="session")
+def rule(shared: Path) -> ReferenceRule:
+    """The reference numbers, and the weights that they were computed with."""
+    return ReferenceRule(shared / "reference")
+
+
+@pytest.fixture(scope="session")
+def conch_file(rule: ReferenceRule, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkpoint of CONCH's keys and shapes, 800 MB of the rule's numbers; gone when the session ends."""
+    path = tmp_path_factory.mktemp("conch") / "pytorch_model.bin"
+    torch.save(rule.weights("conch"), path)
+    yield path
+    path.unlink()
 
 
 MakeSlide = Callable[..., Path]

@@ -47,7 +47,9 @@ class VerbGroup(click.Group):
 
 @click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(dualproto_wsi.__version__, prog_name="dualproto-wsi")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error, and what the libraries log.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, and what this program logs.")
 def main(debug: bool) -> None:
     """Tissue maps from whole-slide images: regions that QuPath opens, areas that a study can count."""
-    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    if debug:
+        logging.getLogger("dualproto_wsi").setLevel(logging.DEBUG)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from dualproto_wsi.errors import ModelNotFound
+from dualproto_wsi.errors import ModelNotFound, SettingsError
 
 LEVELS = 4
 """Feature levels that every encoder gives, from shallow to deep."""
@@ -107,28 +108,59 @@ def hash_tensors(named: Iterable[tuple[str, Tensor]], salt: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _compact() -> ImageEncoder:
+def _compact(name: str, weights: Path | None) -> ImageEncoder:
     from dualproto_wsi.model.compact import CompactEncoder
 
+    if weights:
+        raise SettingsError(f"--weights {weights}: the encoder {name!r} comes with its own; leave the option out")
     return CompactEncoder()
 
 
-_BUILDERS: dict[str, Callable[[], ImageEncoder]] = {"compact": _compact}
+def _conch(name: str, weights: Path | None) -> ImageEncoder:
+    from dualproto_wsi.model.conch import ConchEncoder, ReleasedConchEncoder
+
+    family = ReleasedConchEncoder if name == ReleasedConchEncoder.name else ConchEncoder
+    return family.from_file(weights)
+
+
+def _open_clip(name: str, weights: Path | None) -> ImageEncoder:
+    from dualproto_wsi.model.open_clip_encoder import OpenClipEncoder
+
+    return OpenClipEncoder(name, weights)
+
+
+_BUILDERS: dict[str, Callable[[str, Path | None], ImageEncoder]] = {
+    "compact": _compact,
+    "conch": _conch,
+    "conch-released": _conch,
+    "open_clip": _open_clip,
+}
 
 ENCODERS = tuple(_BUILDERS)
-"""Names that :func:`build_encoder` knows."""
+"""Families that :func:`build_encoder` knows; ``open_clip`` needs more: ``open_clip:MODEL[:PRETRAINED|FILE]``."""
 
 
-def build_encoder(name: str) -> ImageEncoder:
+def build_encoder(name: str, weights: Path | None = None) -> ImageEncoder:
     """Build an encoder by name, with its weights, on the CPU.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`ENCODERS`, which may go on after a colon.
+    weights : Path or None
+        The user's weights file, for an encoder whose weights do not come with the package; None: looked for where the
+        encoder's documentation says.
 
     Raises
     ------
     ModelNotFound
-        If no encoder has that name.
+        If no encoder has that name, or its weights are not there.
     WeightsMismatch
         If its weights are not the ones that it needs.
+    SettingsError
+        If ``weights`` are given for an encoder that comes with its own.
     """
-    if name not in _BUILDERS:
+    family = name.partition(":")[0]
+    if family not in _BUILDERS or (family != "open_clip" and family != name):
         raise ModelNotFound(f"no encoder is called {name!r}; known are {', '.join(ENCODERS)}")
-    return _BUILDERS[name]()
+    return _BUILDERS[family](name, weights)

@@ -51,24 +51,34 @@ class OpenSlideReader(PyramidReader):
             slide = openslide.OpenSlide(path)
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise SlideUnreadable(
-                f"{path}: no reader knows this file; is it a whole slide in a supported format?"
+                f"{path}: no reader knows this file; is it a complete slide in a supported format?"
             ) from error
         except openslide.OpenSlideError as error:
             raise SlideUnreadable(f"{path}: the slide is damaged ({error}); copy or export it again") from error
         return cls(slide, _info(path, slide, mpp))
 
     def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        reported = self._slide.level_downsamples[level]
-        location = round(x * reported), round(y * reported)
+        location = self._location(level, x, y)
         try:
             image = self._slide.read_region(location, level, (width, height))
         except openslide.OpenSlideError as error:
             raise SlideUnreadable(
-                f"{self.info.name}: pixels at {location} cannot be decoded ({error}); copy or export the slide again"
+                f"{self.info.name}: pixels near {location} cannot be decoded ({error}); copy or export the slide again"
             ) from error
         if image.getchannel("A").getextrema()[0] < 255:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return np.asarray(image.convert("RGB"))
+
+    def _location(self, level: int, x: int, y: int) -> tuple[int, int]:
+        """Return the whole level-0 pixel nearest to a level's pixel, as OpenSlide sees the two."""
+        reported = self._slide.level_downsamples[level]
+        return round(x * reported), round(y * reported)
+
+    def _drift(self, level: int, x: int, y: int) -> tuple[float, float]:
+        """OpenSlide starts at whole level-0 pixels and interpolates between the level's."""
+        reported = self._slide.level_downsamples[level]
+        location = self._location(level, x, y)
+        return location[0] / reported - x, location[1] / reported - y
 
     def close(self) -> None:
         """Let go of the file; harmless when done twice."""

@@ -24,7 +24,9 @@ Pixels = npt.NDArray[np.uint8]
 SAME = 1e-6  # relative difference below which two scales are one
 ALIGNED_PX = 1e-3  # offset from a whole pixel below which no resampling is needed
 LEVEL_TOLERANCE = 0.02  # a level this much coarser than asked for is still used
-LARGEST_READ_PX = 1 << 24  # more level pixels than this are read in parts, so that a thumbnail never takes a slide's memory
+LARGEST_READ_PX = (
+    1 << 24
+)  # more level pixels than this are read in parts, so that a thumbnail never takes a slide's memory
 
 
 def exact_downsample(level: tuple[int, int], base: tuple[int, int], reported: float) -> float:
@@ -69,6 +71,10 @@ class PyramidReader(ABC):
     def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """Read whole pixels that lie inside the level: uint8 (height, width, 3), transparent ones white."""
 
+    def _drift(self, level: int, x: int, y: int) -> tuple[float, float]:
+        """Return how far right and down of pixel (x, y) a read of it really starts, level px."""
+        return 0.0, 0.0
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the file; harmless when done twice."""
@@ -111,8 +117,8 @@ class PyramidReader(ABC):
         if on_level.area > LARGEST_READ_PX and max(size) > 1:
             return self._in_halves(box, size)
         step = _whole_step(on_level, size)
-        if step:
-            x, y = round(on_level.x), round(on_level.y)
+        x, y = round(on_level.x), round(on_level.y)
+        if step and max(map(abs, self._drift(level, x, y))) <= ALIGNED_PX:
             pixels = self._padded(level, x, y, size[0] * step, size[1] * step)
             return pixels if step == 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         return self._resampled(level, on_level, size)
@@ -133,9 +139,11 @@ class PyramidReader(ABC):
     def _resampled(self, level: int, box: Box, size: tuple[int, int]) -> Pixels:
         """Read a box given in the level's pixels with a triangle filter as wide as the ratio."""
         margin = math.ceil(max(box.width / size[0], box.height / size[1], 1.0)) + 1
-        left, top = math.floor(box.x) - margin, math.floor(box.y) - margin
+        x, y = math.floor(box.x) - margin, math.floor(box.y) - margin
         right, bottom = math.ceil(box.right) + margin, math.ceil(box.bottom) + margin
-        image = Image.fromarray(self._padded(level, left, top, right - left, bottom - top))
+        image = Image.fromarray(self._padded(level, x, y, right - x, bottom - y))
+        drift_x, drift_y = self._drift(level, max(x, 0), max(y, 0))
+        left, top = x + drift_x, y + drift_y
         window = (box.x - left, box.y - top, box.right - left, box.bottom - top)
         return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=window))
 

@@ -30,8 +30,7 @@ class TiaToolboxReader(PyramidReader):
     """
 
     def __init__(self, slide: Any, info: SlideInfo) -> None:
-        sizes = tuple((int(width), int(height)) for width, height in slide.info.level_dimensions)
-        super().__init__(info, sizes)
+        super().__init__(info, tuple(_levels(slide.info)))
         self._slide = slide
         self._lock = threading.Lock()
 
@@ -58,7 +57,7 @@ class TiaToolboxReader(PyramidReader):
             return cls(slide, _info(path, slide, mpp))
         except _failures() as error:
             raise SlideUnreadable(
-                f"{path}: TIAToolbox cannot open it ({_one_line(error)}); is it a whole slide in a supported format?"
+                f"{path}: TIAToolbox cannot open it ({_one_line(error)}); is it a complete slide in a supported format?"
             ) from error
 
     def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
@@ -69,7 +68,7 @@ class TiaToolboxReader(PyramidReader):
                 pixels = self._slide.read_rect(location, (width, height), resolution=level, units="level")
         except _failures() as error:
             raise SlideUnreadable(
-                f"{self.info.name}: pixels at {location} cannot be decoded ({_one_line(error)}); "
+                f"{self.info.name}: pixels near {location} cannot be decoded ({_one_line(error)}); "
                 "copy or export the slide again"
             ) from error
         return np.ascontiguousarray(pixels[..., :3])
@@ -84,7 +83,6 @@ class TiaToolboxReader(PyramidReader):
 def _info(path: Path, slide: Any, mpp: float | None) -> SlideInfo:
     meta = slide.info
     width, height = (int(side) for side in meta.slide_dimensions)
-    levels = [(int(w), int(h)) for w, h in meta.level_dimensions]
     size = _pixel_size(path, meta, mpp)
     return SlideInfo(
         path=path,
@@ -93,11 +91,16 @@ def _info(path: Path, slide: Any, mpp: float | None) -> SlideInfo:
         mpp=size.mpp,
         mpp_source=size.source,
         mpp_hint=size.hint,
-        downsamples=tuple(exact_downsample(level, (width, height), width / level[0]) for level in levels),
+        downsamples=tuple(exact_downsample(level, (width, height), width / level[0]) for level in _levels(meta)),
         content=_content(slide, Box(0, 0, width, height)),
-        vendor=str(meta.vendor or "unknown"),
+        vendor="unknown" if str(meta.vendor) == "None" else str(meta.vendor),
         reader="tiatoolbox",
     )
+
+
+def _levels(meta: Any) -> list[tuple[int, int]]:
+    """Return the size of each level that TIAToolbox can read; of NGFF it lists all and reads the first."""
+    return [(int(width), int(height)) for width, height in meta.level_dimensions][: len(meta.level_downsamples)]
 
 
 def _pixel_size(path: Path, meta: Any, mpp: float | None) -> PixelSize:

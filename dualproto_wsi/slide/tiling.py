@@ -174,9 +174,7 @@ def _groups(starts: range, size: int) -> list[list[int]]:
 
 def _cells(grid: LabelGrid, row: int, column: int, rows: int, columns: int) -> Box:
     """Return the box of some cells, level-0 px."""
-    return Box(
-        grid.x + column * grid.scale, grid.y + row * grid.scale, columns * grid.scale, rows * grid.scale
-    )
+    return Box(grid.x + column * grid.scale, grid.y + row * grid.scale, columns * grid.scale, rows * grid.scale)
 
 
 def _blocks(groups: list[tuple[Tile, ...]], grid: LabelGrid, window: int, stride_px: int) -> Iterable[Block]:

@@ -20,7 +20,7 @@ Density = npt.NDArray[np.float32]
 LARGEST_THUMBNAIL_PX = 40_000_000
 LEVEL_REACH = 1.5  # a pyramid level up to this much coarser than asked for saves reading a finer one
 INSIDE = 128  # of 255: where the smoothed outline runs
-SMOOTH_UM = 12.0  # sigma, takes JPEG noise and grain off the colours
+SMOOTH_UM = 5.0  # sigma, takes grain off the colours; more would push the outline outwards
 OUTLINE_PX = 1.0  # sigma, rounds the outline
 COLUMNS_AT_ONCE = 16_384  # cv2.warpAffine takes 32767 at most
 
@@ -28,9 +28,10 @@ GLASS_MIN, GLASS_SPREAD, GLASS_PINK = 170, 32, 7  # glass: bright, near grey, ne
 GLASS_SHARE = 0.002  # of the pixels; less is no glass at all
 WHITE = 254  # at and above this a pixel was never scanned
 CHROMA = 0.018  # optical density between the most and the least absorbed channel; glass stays below 0.01
+EDGE = 0.35  # share of the strongest neighbour's colour; less is the blurred rim of an edge
 GREY = 0.2  # chroma / mean density below which a pixel is a shadow, dust, black ink or border
 INK_DENSITY, INK_RATIO = 0.3, 0.7  # blue and green ink: dense in red, and green less so than in any H&E stain
-INK_MARGIN_UM = 24.0
+INK_REACH_UM, INK_RIM_RATIO = 80.0, 1.0  # so far around it even a faint blue is ink
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ def find_tissue(reader: SlideReader, settings: TissueSettings, mpp: float) -> Ti
     """Find the tissue of a slide.
 
     A pixel is tissue when its colour, as optical density against the slide's own glass, is a colour at all (not grey)
-    and none of ink. The limits are absolute, not the slide's own (as Otsu's threshold would be), so that a slide without
-    glass is all tissue, a slide without tissue is empty, and pale tissue beside dark tissue is not lost.
+    and none of ink. The limits are absolute, not the slide's own as Otsu's would be: a slide without glass is all
+    tissue, a slide without tissue is empty, and pale tissue beside dark tissue is not lost.
 
     Parameters
     ----------
@@ -163,8 +164,9 @@ def tissue_colours(rgb: Pixels, mpp: float) -> Mask:
     density = optical_density(smooth, glass_colour(smooth[scanned]))
     highest = density.max(axis=2)
     chroma = highest - density.min(axis=2)
-    coloured: Mask = (chroma > CHROMA) & (chroma > GREY * density.mean(axis=2))
-    return coloured & ~_ink(density, math.ceil(INK_MARGIN_UM / mpp))
+    beside = cv2.dilate(chroma, np.ones((3, 3), np.uint8))
+    coloured: Mask = (chroma > np.maximum(CHROMA, EDGE * beside)) & (chroma > GREY * density.mean(axis=2))
+    return coloured & ~_ink(density, math.ceil(INK_REACH_UM / mpp))
 
 
 def glass_colour(pixels: Pixels) -> npt.NDArray[np.float64]:
@@ -198,13 +200,13 @@ def optical_density(rgb: Pixels, glass: npt.NDArray[np.float64]) -> Density:
     return np.stack([table[rgb[..., channel], channel] for channel in range(3)], axis=-1)
 
 
-def _ink(density: Density, margin_px: int) -> Mask:
-    """Find blue and green pen marks, with a margin for their soft edge."""
+def _ink(density: Density, reach_px: int) -> Mask:
+    """Find blue and green pen marks, and the faint rim of the same hue around them."""
     red, green = density[..., 0], density[..., 1]
-    ink = ((red > INK_DENSITY) & (green < INK_RATIO * red)).astype(np.uint8)
-    ink = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin_px + 1, 2 * margin_px + 1))
-    return cv2.dilate(ink, margin) > 0
+    core = ((red > INK_DENSITY) & (green < INK_RATIO * red)).astype(np.uint8)
+    core = cv2.morphologyEx(core, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    near = cv2.dilate(core, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach_px + 1, 2 * reach_px + 1)))
+    return np.asarray((near > 0) & (green < INK_RIM_RATIO * red))
 
 
 def _without_small(mask: Mask, least_px: float) -> Mask:

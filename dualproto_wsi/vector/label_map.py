@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from dualproto_wsi.files import replacing
 from dualproto_wsi.geometry import LabelGrid
 
 TILE = 512
@@ -40,7 +42,7 @@ class LabelMapWriter:
         self._steps = [1]
         while max(grid.shape) // self._steps[-1] > TILE:
             self._steps.append(self._steps[-1] * 2)
-        self._parts = [path.with_name(f"{path.name}.{step}.tmp") for step in self._steps]
+        self._parts = [path.with_name(f"{path.name}.{os.getpid()}.{step}.tmp") for step in self._steps]
         self._files: list[BinaryIO] = [self._stack.enter_context(part.open("wb")) for part in self._parts]
 
     def append(self, labels: NDArray[np.uint8]) -> None:
@@ -61,9 +63,9 @@ class LabelMapWriter:
         if self._row != self._grid.rows:
             raise ValueError(f"label map has {self._row} of {self._grid.rows} rows")
         self._stack.close()
-        temporary = self._path.with_name(self._path.name + ".tmp")
         per_cm = 1e4 / self._grid.cell_um
-        with tifffile.TiffWriter(temporary, bigtiff=sum(p.stat().st_size for p in self._parts) > 2**31) as tiff:
+        big = sum(part.stat().st_size for part in self._parts) > 2**31
+        with replacing(self._path) as temporary, tifffile.TiffWriter(temporary, bigtiff=big) as tiff:
             for step, part in zip(self._steps, self._parts, strict=True):
                 shape = (-(-self._grid.rows // step), -(-self._grid.columns // step))
                 tiff.write(
@@ -79,7 +81,6 @@ class LabelMapWriter:
                     software="dualproto-wsi",
                     metadata=None,
                 )
-        temporary.replace(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +89,7 @@ class LabelMapWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        for part in (*self._parts, self._path.with_name(self._path.name + ".tmp")):
+        for part in self._parts:
             part.unlink(missing_ok=True)
 
 

@@ -99,9 +99,7 @@ class ScoreMosaic:
         vertical, horizontal = self._side[first - row : stop - row], self._side[left - column : right - column]
         _blend(self._mean, self._weight, part, vertical, horizontal, first, left)
 
-    def release(
-        self, until_row: int
-    ) -> tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def release(self, until_row: int) -> tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Hand out the finished rows above `until_row` and forget them.
 
         Parameters

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dualproto_wsi.classes import NOT_ANALYSED, ClassScheme
+from dualproto_wsi.files import replacing
 from dualproto_wsi.geometry import Box, LabelGrid
 
 FILL = 0.28
@@ -102,7 +103,6 @@ def _with_legend(picture: Image.Image, scheme: ClassScheme, captions: dict[str, 
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name, then rename it."""
-    temporary = path.with_name(path.name + ".tmp")
-    picture.save(temporary, format="PNG", optimize=True)
-    temporary.replace(path)
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)

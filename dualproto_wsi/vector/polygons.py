@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,16 @@ import numpy.typing as npt
 
 from dualproto_wsi.vector.rings import extract
 from dualproto_wsi.vector.sweep import sweep
-from dualproto_wsi.vector.trace_state import DONE, FREE_NODES, UNUSED, more_components, more_nodes, new_state
+from dualproto_wsi.vector.trace_state import (
+    BLOCKS,
+    DONE,
+    PARTS,
+    UNUSED,
+    more_blocks,
+    more_components,
+    more_parts,
+    new_state,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +67,7 @@ class RegionTracer:
 
     Notes
     -----
-    Memory: a few values per column, and 16 bytes per vertex of regions that are not complete yet.
+    Memory: a few values per column, and 8 bytes and a little more per vertex of regions that are not complete yet.
     """
 
     def __init__(self, columns: int, classes: int) -> None:
@@ -121,9 +131,7 @@ class RegionTracer:
         self._finished = True
         return regions
 
-    def _sweep(
-        self, labels: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
-    ) -> list[TracedRegion]:
+    def _sweep(self, labels: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]) -> list[TracedRegion]:
         regions: list[TracedRegion] = []
         done = 0
         while done < len(labels):
@@ -131,16 +139,19 @@ class RegionTracer:
             done = sweep(labels, probabilities, begin, self._row, *self._state)
             self._row += done - begin
             regions.extend(self._complete())
-            self._grow()
+            self._grow(stuck=done == begin)
         return regions
 
-    def _grow(self) -> None:
-        """Double what is more than half full, so that a row always fits."""
-        counts, nodes, components = self._state.counts, len(self._state.nodes), len(self._state.components)
-        if counts[FREE_NODES] < nodes // 2:
-            self._state = more_nodes(self._state, 2 * nodes)
-        if counts[UNUSED] < components // 2:
-            self._state = more_components(self._state, 2 * components)
+    def _grow(self, stuck: bool) -> None:
+        """Double what is more than half full, or everything where a row does not fit at all."""
+        state = self._state
+        if stuck or state.counts[BLOCKS] < len(state.blocks) // 2:
+            state = more_blocks(state, max(1024, 2 * len(state.blocks)))
+        if stuck or state.counts[PARTS] < len(state.parts) // 2:
+            state = more_parts(state, max(1024, 2 * len(state.parts)))
+        if stuck or state.counts[UNUSED] < len(state.components) // 2:
+            state = more_components(state, max(1024, 2 * len(state.components)))
+        self._state = state
 
     def _complete(self) -> Iterator[TracedRegion]:
         """Hand out the complete components and forget them."""
@@ -149,12 +160,12 @@ class RegionTracer:
         if not len(numbers):
             return
         found, sums = state.components[numbers], state.sums[numbers]
-        order, vertices = np.lexsort((found["first"], found["done_row"])), int(found["vertices"].sum())
-        xy = np.empty((vertices + vertices // 4, 2), np.int32)
-        ring_stop, region_stop = np.empty(vertices // 4, np.int64), np.empty(len(numbers), np.int64)
-        extract(state.nodes, state.components, state.lists, state.counts, self.columns, xy, ring_stop, region_stop)
-        rings = np.split(xy, ring_stop[: region_stop[-1]])
-        for i in order.tolist():
-            label, cells, first = (int(found[name][i]) for name in ("label", "cells", "first"))
-            begin = int(region_stop[i - 1]) if i else 0
-            yield TracedRegion(label, *divmod(first, self.columns), cells, sums[i], rings[begin : region_stop[i]])
+        vertices, bounds, region_stop = extract(state.blocks, state.parts, state.components, state.lists, state.counts)
+        xy = vertices.view(np.int32).reshape(-1, 2)[:, :: 1 if sys.byteorder == "little" else -1]
+        xy[:, 0] >>= 1
+        rings = [xy[start:stop] for start, stop in bounds.tolist()]
+        begins, stops = [0, *region_stop.tolist()], region_stop.tolist()
+        labels, cells, firsts = (found[name].tolist() for name in ("label", "cells", "first"))
+        for i in np.lexsort((found["first"], found["done_row"])).tolist():
+            row, column = divmod(firsts[i], self.columns)
+            yield TracedRegion(labels[i], row, column, cells[i], sums[i], rings[begins[i] : stops[i]])

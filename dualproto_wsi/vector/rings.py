@@ -1,130 +1,183 @@
-"""Kernels of the region tracer: linked nodes of complete components → simple closed rings."""
+"""Kernels of the region tracer: parts of complete components → simple closed rings."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.trace_state import DONE, FIRST_FREE, FREE_NODES, UNUSED, Int32, Int64, Records
+from dualproto_wsi.vector.trace_state import (
+    BLOCK,
+    BLOCKS,
+    DONE,
+    FREE_BLOCK,
+    FREE_PART,
+    PARTS,
+    UNUSED,
+    Int32,
+    Int64,
+    Records,
+)
 
 
 @compiled
 def extract(
-    nodes: Records,
-    components: Records,
-    lists: Int32,
-    counts: Int64,
-    columns: int,
-    xy: Int32,
-    ring_stop: Int64,
-    region_stop: Int64,
-) -> int:
-    """Write the rings of all complete components and free their nodes and numbers.
+    blocks: Int64, parts: Records, components: Records, lists: Int32, counts: Int64
+) -> tuple[Int64, Int64, Int64]:
+    """Write the rings of all complete components and free all that they hold.
 
     Each ring starts at its topmost, then leftmost vertex and keeps the region on the right hand (as seen on the
     screen); the rings of a region are ordered by that vertex, which puts the shell first.
 
     Parameters
     ----------
-    nodes, components, lists, counts : ndarray
+    blocks, parts, components, lists, counts : ndarray
         Fields of `State`.
-    columns : int
-        Width of the map, cells.
-    xy : ndarray of int32, (n, 2)
-        Takes the vertices, closed rings one after the other; 5/4 of the nodes suffice.
-    ring_stop : ndarray of int64
-        Takes where each ring ends in `xy`; a quarter of the nodes suffices.
-    region_stop : ndarray of int64, (number of complete components,)
-        Takes where each component ends in `ring_stop`.
 
     Returns
     -------
-    int
-        Number of vertices written.
+    vertices : ndarray of int64, (n,)
+        Closed rings as in the blocks, one after the other; not in the order of `bounds`.
+    bounds : ndarray of int64, (rings, 2)
+        Where each ring starts and ends in `vertices`.
+    region_stop : ndarray of int64, (components,)
+        Where the rings of each component end in `bounds`.
     """
-    vertices, rings = 0, 0
+    size = _size(parts, components, lists, counts)
+    vertices, bounds = np.empty(size + size // 4, np.int64), np.empty((size // 4, 2), np.int64)
+    region_stop = np.empty(counts[DONE], np.int64)
+    stop, rings = 0, 0
     for i in range(counts[DONE]):
         number = lists[DONE, i]
-        component = components[number]
-        key, node, length = _rings(nodes, component.head, component.vertices, columns)
-        for ring in np.argsort(key):
-            _write(nodes, counts, node[ring], length[ring], xy[vertices:])
-            vertices += length[ring] + 1
-            ring_stop[rings] = vertices
-            rings += 1
+        first_ring, part = rings, components[number].head
+        while part >= 0:
+            if parts[part].vertices >= 0:
+                length, touches = _write(blocks, parts, counts, part, vertices[stop:])
+                stop, rings = _split(vertices, stop, length, touches, bounds, rings)
+            part = _free_part(parts, counts, part)
+        _order(bounds[first_ring:rings], vertices)
         region_stop[i] = rings
         lists[UNUSED, counts[UNUSED]] = number
         counts[UNUSED] += 1
     counts[DONE] = 0
-    return vertices
+    return vertices[:stop], bounds[:rings], region_stop
 
 
 @compiled
-def _rings(nodes: Records, head: int, vertices: int, columns: int) -> tuple[Int64, Int32, Int64]:
-    """Find the rings of a component: key and node of the first vertex, and length; marks nodes by a negative y."""
-    _untangle(nodes, head, columns)
-    key = np.empty(vertices // 4, np.int64)
-    first = np.empty(vertices // 4, np.int32)
-    length = np.empty(vertices // 4, np.int64)
-    count = 0
-    while head >= 0:
-        if nodes[head].y >= 0:
-            key[count] = _key(nodes, head, columns)
-            first[count], length[count] = head, 0
-            node = head
-            while nodes[node].y >= 0:
-                at = _key(nodes, node, columns)
-                if at < key[count]:
-                    key[count], first[count] = at, node
-                length[count] += 1
-                nodes[node].y = -1 - nodes[node].y
-                node = nodes[node].next
-            count += 1
-        head = nodes[head].link
-    return key[:count], first[:count], length[:count]
+def _size(parts: Records, components: Records, lists: Int32, counts: Int64) -> int:
+    """Return the number of vertices of all complete components."""
+    size = 0
+    for i in range(counts[DONE]):
+        part = components[lists[DONE, i]].head
+        while part >= 0:
+            size += parts[part].vertices
+            part = parts[part].link
+    return size
 
 
 @compiled
-def _key(nodes: Records, node: int, columns: int) -> int:
-    """Return the place of a vertex in reading order."""
-    return np.int64(nodes[node].y) * (columns + 1) + (nodes[node].x >> 1)
+def _free_part(parts: Records, counts: Int64, part: int) -> int:
+    """Free a part and return the next one of its component."""
+    following = parts[part].link
+    parts[part].link = counts[FREE_PART]
+    counts[FREE_PART] = part
+    counts[PARTS] += 1
+    return following
 
 
 @compiled
-def _untangle(nodes: Records, head: int, columns: int) -> None:
-    """Split rings where they pass a vertex twice.
+def _free_block(blocks: Int64, counts: Int64, block: int) -> None:
+    blocks[block, BLOCK - 1] = counts[FREE_BLOCK]
+    counts[FREE_BLOCK] = block
+    counts[BLOCKS] += 1
 
-    The two passages of such a vertex lie on one ring, and the passages of different vertices do not interlace; so
-    exchanging the two ways out always splits a ring in two.
+
+@compiled
+def _write(blocks: Int64, parts: Records, counts: Int64, part: int, ring: Int64) -> tuple[int, int]:
+    """Write the ring that a part belongs to, and free its blocks; return the numbers of vertices and touches."""
+    length, touches = 0, 0
+    while parts[part].vertices >= 0:
+        one = parts[part]
+        one.vertices = -1
+        block = one.first
+        while block >= 0:
+            last = block == one.ahead
+            following = blocks[block, BLOCK - 1]
+            for i in range(one.ahead_fill if last else BLOCK - 1):
+                ring[length] = blocks[block, i]
+                touches += blocks[block, i] & 1
+                length += 1
+            _free_block(blocks, counts, block)
+            block = -1 if last else following
+        part = one.joined
+        other = parts[part]
+        block, fill = other.back, other.back_fill
+        while block >= 0:
+            following = blocks[block, BLOCK - 1]
+            for i in range(fill - 1, -1, -1):
+                ring[length] = blocks[block, i]
+                touches += blocks[block, i] & 1
+                length += 1
+            _free_block(blocks, counts, block)
+            block, fill = following, BLOCK - 1
+    return length, touches
+
+
+@compiled
+def _split(vertices: Int64, start: int, length: int, touches: int, bounds: Int64, rings: int) -> tuple[int, int]:
+    """Split a ring where it passes a vertex twice, and close the pieces; return where vertices and rings end.
+
+    The passages of different vertices do not interlace, so exchanging the ways out of the two passages of a vertex
+    always splits a ring in two.
     """
-    count, node = 0, head
-    while node >= 0:
-        count += nodes[node].x & 1
-        node = nodes[node].link
-    if count == 0:
-        return
-    touch, key = np.empty(count, np.int32), np.empty(count, np.int64)
-    count, node = 0, head
-    while node >= 0:
-        if nodes[node].x & 1:
-            touch[count], key[count] = node, _key(nodes, node, columns)
-            count += 1
-        node = nodes[node].link
-    order = np.argsort(key)
+    if touches < 2:
+        bounds[rings, 0], bounds[rings, 1] = start, _close(vertices, start, length)
+        return bounds[rings, 1], rings + 1
+    ring = vertices[start : start + length]
+    behind = np.argmax(ring & 1) + 1
+    ring = np.concatenate((ring[behind:], ring[:behind]))  # now made of pieces that each end with a touch
+    ends = np.nonzero(ring & 1)[0] + 1
+    following = _next_pieces(ring[ends - 1])
+    for i in range(touches):
+        piece, stop = i, start
+        while following[piece] >= 0:
+            begin = ends[piece - 1] if piece else 0
+            vertices[stop : stop + ends[piece] - begin] = ring[begin : ends[piece]]
+            stop += ends[piece] - begin
+            visited, piece = piece, following[piece]
+            following[visited] = -1
+        if stop > start:
+            bounds[rings, 0], bounds[rings, 1] = start, _close(vertices, start, stop - start)
+            start = bounds[rings, 1]
+            rings += 1
+    return start, rings
+
+
+@compiled
+def _next_pieces(touch: Int64) -> Int64:
+    """Return the piece that follows each piece, given the vertices at which they end."""
+    count = len(touch)
+    following = np.arange(1, count + 1) % count
+    order = np.argsort(touch)
     for i in range(1, count):
         one, two = order[i - 1], order[i]
-        if key[one] == key[two]:
-            nodes[touch[one]].next, nodes[touch[two]].next = nodes[touch[two]].next, nodes[touch[one]].next
+        if touch[one] == touch[two]:
+            following[one], following[two] = following[two], following[one]
+    return following
 
 
 @compiled
-def _write(nodes: Records, counts: Int64, node: int, length: int, xy: Int32) -> None:
-    """Write one closed ring and give its nodes back."""
-    for i in range(length):
-        xy[i, 0], xy[i, 1] = nodes[node].x >> 1, -1 - nodes[node].y
-        following = nodes[node].next
-        nodes[node].next = counts[FIRST_FREE]
-        counts[FIRST_FREE] = node
-        node = following
-    counts[FREE_NODES] += length
-    xy[length] = xy[0]
+def _close(vertices: Int64, start: int, length: int) -> int:
+    """Turn a ring so that it starts with its first vertex in reading order, and repeat that; return where it ends."""
+    ring = vertices[start : start + length]
+    first = np.argmin(ring)
+    if first > 0:
+        ring[:] = np.concatenate((ring[first:], ring[:first]))
+    vertices[start + length] = ring[0]
+    return start + length + 1
+
+
+@compiled
+def _order(bounds: Int64, vertices: Int64) -> None:
+    """Order rings by their first vertices."""
+    if len(bounds) > 1:
+        bounds[:] = bounds[np.argsort(vertices[bounds[:, 0]])]

@@ -12,15 +12,25 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-NODE = np.dtype(
+BLOCK = 8
+"""Values in a block: up to 7 vertices, then the number of the next block.
+
+A vertex is ``row << 32 | column << 1 | touch``, so vertices compare in reading order.
+"""
+
+PART = np.dtype(
     [
-        ("x", np.int32),  # twice the column, plus 1 at a touch
-        ("y", np.int32),
-        ("next", np.int32),  # next node along the ring; of an unused node: the next unused one
-        ("link", np.int32),  # next node in the component's list
+        ("first", np.int32),  # block where the way ahead starts
+        ("ahead", np.int32),  # its last block so far; blocks are linked from the first to the last
+        ("ahead_fill", np.int32),  # vertices in that block
+        ("back", np.int32),  # last block of the way back so far, -1: none; blocks are linked from the last to the first
+        ("back_fill", np.int32),
+        ("joined", np.int32),  # part whose way back continues this one's way ahead
+        ("vertices", np.int32),
+        ("link", np.int32),  # next part of the component; of an unused part: the next unused one
     ]
 )
-"""A vertex of an open ring."""
+"""A piece of an open ring, grown from one topmost vertex in both directions; -1 vertices mark a part as written."""
 
 COMPONENT = np.dtype(
     [
@@ -28,10 +38,9 @@ COMPONENT = np.dtype(
         ("first", np.int64),  # row · columns + column of the first cell
         ("last_row", np.int64),
         ("done_row", np.int64),  # row that showed it to be complete, -1 before
-        ("vertices", np.int64),  # number of nodes
         ("parent", np.int32),  # union-find forest, flat again after each row
         ("label", np.int32),
-        ("head", np.int32),  # list of nodes that holds at least one of every ring, and every touch
+        ("head", np.int32),  # list of its parts
         ("tail", np.int32),
     ]
 )
@@ -43,49 +52,64 @@ RUN = np.dtype([("start", np.int32), ("label", np.int32), ("component", np.int32
 UNUSED, MERGED, DONE = 0, 1, 2
 """Rows of :attr:`State.lists` and their lengths in :attr:`State.counts`."""
 
-FIRST_FREE, FREE_NODES = 3, 4
-"""Further counts: the first unused node (the others follow by ``next``), and how many there are."""
+FREE_BLOCK, BLOCKS, FREE_PART, PARTS = 3, 4, 5, 6
+"""Further counts: the first unused block or part (the others are linked to it), and how many are unused."""
 
 
 class State(NamedTuple):
     """Everything between two rows of cells."""
 
-    runs: Records  # RUN (2, columns + 3): the last two rows, [row % 2] is the newer one; see `sweep.split_runs`
-    waiting: Int32  # (columns + 1, 2) nodes of the regions left and right of the edge that leads down from a vertex
-    nodes: Records  # NODE (n,)
-    components: Records  # COMPONENT (m,)
-    sums: Float64  # (m, K) summed probabilities of the components
-    lists: Int32  # (3, m) numbers of components: unused, merged into another one in this row, complete
-    counts: Int64  # (5,)
+    runs: Records  # RUN (2, columns + 3): the last two rows, [row % 2] is the newer one
+    waiting: Int32  # (columns + 1, 2) parts that wait left and right of the edge that leads down from a vertex
+    blocks: Int64  # (n, BLOCK)
+    parts: Records  # PART (n,)
+    components: Records  # COMPONENT (n,)
+    sums: Float64  # (n, K) summed probabilities of the components
+    lists: Int32  # (3, n) numbers of components: unused, merged into another one in this row, complete
+    counts: Int64  # (7,)
 
 
 def new_state(columns: int, classes: int) -> State:
-    """Return the state above the first row of cells, with room for the worst case of a row several times over."""
+    """Return the state above the first row of cells."""
     runs = np.zeros((2, columns + 3), RUN)
     runs["component"] = -1
     runs["start"][:, 1] = columns + 2
-    state = State(
+    return State(
         runs=runs,
         waiting=np.full((columns + 1, 2), -1, np.int32),
-        nodes=np.empty(0, NODE),
+        blocks=np.empty((0, BLOCK), np.int64),
+        parts=np.empty(0, PART),
         components=np.empty(0, COMPONENT),
         sums=np.empty((0, classes), np.float64),
         lists=np.empty((3, 0), np.int32),
-        counts=np.zeros(5, np.int64),
+        counts=np.zeros(7, np.int64),
     )
-    return more_components(more_nodes(state, 16 * (columns + 1)), 4 * (columns + 1))
 
 
-def more_nodes(state: State, size: int) -> State:
-    """Return the state with room for `size` nodes."""
-    held = len(state.nodes)
-    nodes = np.empty(size, NODE)
-    nodes[:held] = state.nodes
-    nodes["next"][held:] = np.arange(held + 1, size + 1)
-    nodes["next"][-1] = state.counts[FIRST_FREE]  # never followed where no node was free before
-    state.counts[FIRST_FREE] = held
-    state.counts[FREE_NODES] += size - held
-    return state._replace(nodes=nodes)
+def more_blocks(state: State, size: int) -> State:
+    """Return the state with room for `size` blocks."""
+    held = len(state.blocks)
+    blocks = np.empty((size, BLOCK), np.int64)
+    blocks[:held] = state.blocks
+    _chain(blocks[held:, -1], held, state.counts, FREE_BLOCK)
+    return state._replace(blocks=blocks)
+
+
+def more_parts(state: State, size: int) -> State:
+    """Return the state with room for `size` parts."""
+    held = len(state.parts)
+    parts = np.empty(size, PART)
+    parts[:held] = state.parts
+    _chain(parts["link"][held:], held, state.counts, FREE_PART)
+    return state._replace(parts=parts)
+
+
+def _chain(link: npt.NDArray[Any], first: int, counts: Int64, free: int) -> None:
+    """Put new places, numbered from `first`, before the unused ones."""
+    link[:-1] = np.arange(first + 1, first + len(link))
+    link[-1] = counts[free]  # never followed where there was none
+    counts[free] = first
+    counts[free + 1] += len(link)
 
 
 def more_components(state: State, size: int) -> State:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dualproto_wsi.errors import OutputError
+from dualproto_wsi.files import replacing
 
 DONE, EMPTY, FAILED = "done", "empty", "failed"
 
@@ -83,7 +84,7 @@ class SlideTable:
     """``slides.csv`` of an output folder.
 
     Rows of earlier runs on other slides stay; a slide that is run again gets a new row in place of its old one. The
-    file is rewritten whole after each slide, under a temporary name, so it is never half a table.
+    file is rewritten whole after each slide, so it is never half a table.
 
     Parameters
     ----------
@@ -118,6 +119,5 @@ class SlideTable:
         writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows.values())
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-        temporary.replace(self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")

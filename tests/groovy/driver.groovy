@@ -45,30 +45,34 @@ class Viewer {
     Object getImageData() { image }
 }
 
-class Gui {
+abstract class Gui {
     final Object project
-    final List<Viewer> viewers
     final List classes
+    protected final List shownBy
 
     Gui(Object project, List images) {
         this.project = project
-        viewers = images.collect { new Viewer(it) }
-        classes = project.getPathClasses() as List
+        shownBy = images.collect { new Viewer(it) }
+        classes = project.getPathClasses().collect()
     }
 
-    Object getImageData() { viewers ? viewers[0].getImageData() : null }
+    Object getImageData() { shownBy ? shownBy[0].getImageData() : null }
 
     List getAvailablePathClasses() { classes }
 }
 
-/** 0.5 and later: another name for the list of viewers. */
+/** QuPath 0.4. */
+class OldGui extends Gui {
+    OldGui(Object project, List images) { super(project, images) }
+
+    List<Viewer> getViewers() { shownBy }
+}
+
+/** QuPath 0.5 and later. */
 class NewGui extends Gui {
     NewGui(Object project, List images) { super(project, images) }
 
-    List<Viewer> getAllViewers() { super.getViewers() }
-
-    @Override
-    List<Viewer> getViewers() { throw new MissingMethodException('getViewers', NewGui) }
+    List<Viewer> getAllViewers() { shownBy }
 }
 
 def run = { job ->
@@ -81,7 +85,7 @@ def run = { job ->
     def image = { id -> project.getImageList().find { it.getID() == id }.readImageData() }
     def opened = (job.opened ?: []).collect { image(it) }
     opened.each { it.hierarchy.addObjects((job.unsaved ?: []).collect { item -> pathObject.of(item) }) }
-    def gui = job.mode in ['gui', 'gui-batch'] ? (job.gui == 'new' ? new NewGui(project, opened) : new Gui(project, opened)) : null
+    def gui = job.mode in ['gui', 'gui-batch'] ? (job.gui == 'new' ? new NewGui(project, opened) : new OldGui(project, opened)) : null
     def current = job.mode in ['batch', 'gui-batch'] ? image(job.current) : (opened ? opened[0] : null)
     qupath.use(project, current, gui)
 
@@ -90,7 +94,7 @@ def run = { job ->
         def before = edited
         def literal = value instanceof String ? "'${value}'" : value.toString()
         edited = edited.replaceFirst(/(@Field \w+ ${name} = )('[^']*'|\w+)/, '$1' + java.util.regex.Matcher.quoteReplacement(literal))
-        assert edited != before || value == false
+        assert edited != before
     }
     def out = new StringWriter()
     def bindings = new Binding(out: new PrintWriter(out, true))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dualproto_wsi.classes import ClassScheme
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.settings import OutputSettings, ReadSettings, SegmentSettings, TilingSettings
 from dualproto_wsi.vector.geojson import read_regions
@@ -24,7 +25,8 @@ def grid_of(record: dict) -> LabelGrid:
 
 def load(folder: Path):
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    regions = list(read_regions(folder / (record["slide"]["file"] + ".geojson")))
+    scheme = ClassScheme.from_json(record["classes"])
+    regions = list(read_regions(folder / (record["slide"]["file"] + ".geojson"), scheme))
     return record, regions, read_labels(folder / "labels.tif")
 
 
@@ -50,7 +52,7 @@ def done(small_slide, tmp_path_factory):
 
 
 def test_polygons_label_map_and_record_agree(done):
-    record, regions, labels = check(done.folder)
+    record, regions, _ = check(done.folder)
     assert done.regions == len(regions) > 0
     assert record["slide"]["mpp"] == 0.5
     assert record["model"]["card"]["name"]

@@ -1,0 +1,112 @@
+"""The whole model: pixels in, calibrated class logits out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dualproto_wsi.classes import ClassScheme
+from dualproto_wsi.errors import WeightsMismatch
+from dualproto_wsi.model.card import ModelCard
+from dualproto_wsi.model.encoder import ImageEncoder
+from dualproto_wsi.model.head import DualProtoHead
+
+
+class DualProtoSegmenter(nn.Module):
+    """Encoder, head and calibration.
+
+    Parameters
+    ----------
+    encoder : ImageEncoder
+        Frozen.
+    head : DualProtoHead
+        For the encoder's channels and the card's classes.
+    card : ModelCard
+        Says classes, resolution, window and calibration.
+
+    Raises
+    ------
+    WeightsMismatch
+        If the encoder is not the one that the card names, by name and hash.
+    ValueError
+        If the head's stride is not the card's.
+    """
+
+    temperature: Tensor
+    bias: Tensor
+
+    def __init__(self, encoder: ImageEncoder, head: DualProtoHead, card: ModelCard) -> None:
+        super().__init__()
+        check_encoder(encoder, card)
+        if encoder.grid_px != card.stride_px * head.upsampling:
+            raise ValueError(
+                f"the card says stride_px {card.stride_px}; an encoder grid of {encoder.grid_px} px and a head that "
+                f"upsamples {head.upsampling} times give {encoder.grid_px / head.upsampling:g}"
+            )
+        self.encoder = encoder
+        self.head = head
+        self.card = card
+        self.register_buffer("temperature", torch.tensor(card.temperature), persistent=False)
+        self.register_buffer("bias", torch.tensor(card.bias).view(1, -1, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.eval()
+
+    @property
+    def classes(self) -> ClassScheme:
+        """The classes, in order of the logits."""
+        return self.card.classes
+
+    @property
+    def mpp(self) -> float:
+        """Resolution of the images, µm per model px."""
+        return self.card.mpp
+
+    @property
+    def window_px(self) -> int:
+        """Side of a window, model px."""
+        return self.card.window_px
+
+    @property
+    def stride_px(self) -> int:
+        """Side of a cell of the score map, model px."""
+        return self.card.stride_px
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return calibrated logits: the head's divided by the temperature, plus the bias of each class.
+
+        Parameters
+        ----------
+        images : Tensor of uint8, shape (N, H, W, 3), or of float, shape (N, 3, H, W)
+            RGB, 0…255 or 0…1, at ``mpp``; H and W multiples of the encoder's step.
+
+        Returns
+        -------
+        Tensor of float32, shape (N, K, H / stride_px, W / stride_px)
+            Softmax over K gives probabilities.
+
+        Raises
+        ------
+        ValueError
+            If the shape is another.
+        """
+        if images.dtype == torch.uint8:
+            if images.ndim != 4 or images.shape[3] != 3:
+                raise ValueError(f"images are uint8 {tuple(images.shape)}; give (N, H, W, 3), RGB")
+            images = images.permute(0, 3, 1, 2).float() / 255
+        logits: Tensor = self.head.logits(self.encoder.encode(images))
+        return logits / self.temperature + self.bias
+
+
+def check_encoder(encoder: ImageEncoder, card: ModelCard) -> None:
+    """Check that an encoder is the one that a card names.
+
+    Raises
+    ------
+    WeightsMismatch
+        If name or hash differ.
+    """
+    if (encoder.name, encoder.hash) != (card.encoder, card.encoder_hash):
+        raise WeightsMismatch(
+            f"model {card.name!r} was trained on the encoder {card.encoder} with weights {card.encoder_hash}; here are "
+            f"{encoder.name} {encoder.hash}; install the weights that the model was made with"
+        )

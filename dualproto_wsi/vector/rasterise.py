@@ -1,0 +1,70 @@
+"""Polygons → label map, the inverse of the tracer; for checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from dualproto_wsi.geometry import LabelGrid
+from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.vector.region import Region
+
+Edges = npt.NDArray[np.float64]
+
+
+def rasterise(regions: Iterable[Region], grid: LabelGrid) -> npt.NDArray[np.uint8]:
+    """Fill regions on a grid.
+
+    A cell belongs to a region if its centre lies inside, by the even-odd rule over all rings of the region.
+
+    Parameters
+    ----------
+    regions : iterable of Region
+        In the same frame as `grid`. Of regions that overlap, the later one wins.
+    grid : LabelGrid
+        The raster to fill.
+
+    Returns
+    -------
+    ndarray of uint8, (rows, columns)
+        Class ids; 0 where no region is.
+    """
+    labels = np.zeros(grid.shape, np.uint8)
+    origin = np.array([grid.x, grid.y])
+    for region in regions:
+        rings = [(ring - origin) / grid.scale - 0.5 for ring in region.rings]  # cell centres at whole numbers
+        edges = np.concatenate([np.hstack((ring[:-1], ring[1:])) for ring in rings])
+        _fill(labels, edges, region.tissue_class.id)
+    return labels
+
+
+@compiled
+def _fill(labels: npt.NDArray[np.uint8], edges: Edges, label: int) -> None:
+    """Fill between the crossings of edges (x0, y0, x1, y1) and cell rows, in order along each row."""
+    rows, columns = labels.shape
+    count = 0
+    for e in range(len(edges)):
+        first, stop = _crossed_rows(edges[e], rows)
+        count += max(stop - first, 0)
+    crossings = np.empty(count, np.int64)
+    count = 0
+    for e in range(len(edges)):
+        x0, y0, x1, y1 = edges[e]
+        first, stop = _crossed_rows(edges[e], rows)
+        for row in range(first, stop):
+            column = np.ceil(x0 + (row - y0) * (x1 - x0) / (y1 - y0))
+            crossings[count] = row * (columns + 1) + int(min(max(column, 0), columns))
+            count += 1
+    crossings.sort()
+    for i in range(0, count, 2):
+        row, start = divmod(crossings[i], columns + 1)
+        labels[row, start : crossings[i + 1] - row * (columns + 1)] = label
+
+
+@compiled
+def _crossed_rows(edge: Edges, rows: int) -> tuple[int, int]:
+    """Return the first row whose centre line an edge crosses, and the one behind the last."""
+    top, bottom = min(edge[1], edge[3]), max(edge[1], edge[3])
+    return int(max(np.ceil(top), 0)), int(min(np.ceil(bottom), rows))

@@ -1,0 +1,161 @@
+"""Fits a head to crops' image-level labels on a frozen encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dualproto_wsi.data.augment import ORIENTATIONS, jitter_stain, orient, orient_back
+from dualproto_wsi.data.crops import CropGrid
+from dualproto_wsi.model.encoder import ImageEncoder
+from dualproto_wsi.model.head import DualProtoHead
+from dualproto_wsi.settings import TrainSettings
+from dualproto_wsi.workflow.objective import class_weights, crop_loss, diversity_loss
+
+_WARM_UP = 20  # steps
+_GRADIENT_NORM = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImage:
+    """What training sees of an image: pixels, and what its crops hold.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+        RGB.
+    crops : list of CropGrid
+    """
+
+    pixels: NDArray[np.uint8]
+    crops: list[CropGrid]
+
+
+def fit_head(
+    encoder: ImageEncoder,
+    images: Sequence[LabelledImage],
+    names: Sequence[str],
+    text_features: Tensor,
+    settings: TrainSettings,
+    on_epoch: Callable[[float], None],
+) -> DualProtoHead:
+    """Train a head.
+
+    Parameters
+    ----------
+    encoder : ImageEncoder
+        Frozen, on the device to train on.
+    images : sequence of LabelledImage
+    names : sequence of str
+        The K classes.
+    text_features : Tensor of float32, shape (K * D, text_dim)
+    settings : TrainSettings
+    on_epoch : callable
+        Gets the mean loss after each epoch.
+
+    Returns
+    -------
+    DualProtoHead
+        In evaluation mode.
+
+    Raises
+    ------
+    DataError
+        If a class is in no crop, or in every one.
+    """
+    device = encoder.mean.device
+    weights = class_weights((image.crops for image in images), names, settings.balance).to(device)
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    classes = len(names)
+    head = DualProtoHead(settings.head, encoder.dim, classes, len(text_features) // classes, text_features).to(device)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    steps = settings.epochs * math.ceil(len(images) / settings.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1, (step + 1) / _WARM_UP) * (1 + math.cos(math.pi * step / steps)) / 2
+    )
+    for _ in range(settings.epochs):
+        losses = []
+        for batch in _batches(images, settings, encoder.step_px, rng):
+            loss = _loss(encoder, head, batch, weights, settings, rng)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(head.parameters(), _GRADIENT_NORM)
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        on_epoch(float(np.mean(losses)))
+    return head.eval()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Window:
+    pixels: Tensor  # float32 (3, side, side), 0…1
+    origin: tuple[int, int]
+    crops: list[CropGrid]
+
+
+def _batches(
+    images: Sequence[LabelledImage], settings: TrainSettings, step_px: int, rng: np.random.Generator
+) -> Iterator[list[_Window]]:
+    order = rng.permutation(len(images))
+    for start in range(0, len(order), settings.batch_size):
+        chosen = [images[i] for i in order[start : start + settings.batch_size]]
+        yield [_cut(image, settings.window_px, step_px, rng) for image in chosen]
+
+
+def _cut(image: LabelledImage, side: int, step_px: int, rng: np.random.Generator) -> _Window:
+    pixels = to_tensor(image.pixels)
+    height, width = pixels.shape[1:]
+    row, column = (int(rng.integers(0, max(0, size - side) // 8 + 1)) * 8 for size in (height, width))
+    window = pixels[:, row : row + side, column : column + side]
+    return _Window(pad(window[None], step_px, side)[0], (row, column), image.crops)
+
+
+def _loss(
+    encoder: ImageEncoder,
+    head: DualProtoHead,
+    windows: Sequence[_Window],
+    weights: Tensor,
+    settings: TrainSettings,
+    rng: np.random.Generator,
+) -> Tensor:
+    orientation = int(rng.integers(ORIENTATIONS))
+    images = orient(torch.stack([window.pixels for window in windows]), orientation)
+    chance = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    images = jitter_stain(images.to(weights.device), settings.stain, chance)
+    output = head(encoder.encode(images))
+    loss = settings.diversity * diversity_loss(output.prototypes, head.classes)
+    for scores, factor in zip(output.scores, settings.head.upsampling, strict=True):
+        maps = orient_back(scores, orientation)
+        cell_px = encoder.grid_px // factor
+        crop_losses = [
+            crop_loss(one, window.crops, window.origin, cell_px, settings.sharpness, weights)
+            for one, window in zip(maps, windows, strict=True)
+        ]
+        loss = loss + torch.stack(crop_losses).mean() / len(output.scores)
+    return loss
+
+
+def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """Return float32 (3, H, W), 0…1, of uint8 (H, W, 3)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
+
+
+def pad(images: Tensor, multiple: int, least: int = 0) -> Tensor:
+    """Mirror the right and lower border of (N, 3, H, W) until both sides are multiples, and at least ``least``."""
+    height, width = images.shape[2:]
+    right, below = (-(-max(size, least) // multiple) * multiple - size for size in (width, height))
+    while right or below:
+        height, width = images.shape[2:]
+        step_right, step_below = min(right, width - 1), min(below, height - 1)
+        images = F.pad(images, (0, step_right, 0, step_below), mode="reflect")
+        right, below = right - step_right, below - step_below
+    return images

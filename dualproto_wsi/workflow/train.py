@@ -1,0 +1,214 @@
+"""Trains a model from image-level labels, calibrates it on held-out patients, scores it, and writes the bundle."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dualproto_wsi.classes import ClassScheme
+from dualproto_wsi.data.crops import label_crops
+from dualproto_wsi.data.points import BRCA_M2C_MPP, PointImage, read_brca_m2c
+from dualproto_wsi.data.splits import patient_folds
+from dualproto_wsi.errors import DataError
+from dualproto_wsi.model.card import ModelCard
+from dualproto_wsi.model.checkpoint import save_bundle
+from dualproto_wsi.model.encoder import ImageEncoder, build_encoder
+from dualproto_wsi.model.head import DualProtoHead
+from dualproto_wsi.model.prompts import load_vocabulary
+from dualproto_wsi.model.segmenter import DualProtoSegmenter
+from dualproto_wsi.model.text import SentenceEncoder
+from dualproto_wsi.settings import TrainSettings, to_data
+from dualproto_wsi.stats.metrics import ConfusionMatrix
+from dualproto_wsi.workflow.calibrate import fit_calibration
+from dualproto_wsi.workflow.evaluate import Evaluation, part_patients, predict_map, score_points
+from dualproto_wsi.workflow.fit import LabelledImage, fit_head
+from dualproto_wsi.workflow.inference import choose_device
+
+WINDOW_PX = 448
+"""Window that a trained bundle asks for at inference, model px."""
+
+
+class TrainListener:
+    """Hears of a training's progress; every method does nothing until it is overridden."""
+
+    def fit_started(self, title: str, epochs: int) -> None:
+        """Hear that a fit begins: a fold's, or the final one."""
+
+    def epoch_done(self, loss: float) -> None:
+        """Hear the mean loss of an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What came out of a training.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of the bundle.
+    folds : ConfusionMatrix or None
+        At the points of the training split, each image scored by the fold's model that never saw its patient.
+    test : Evaluation or None
+        Of the final model on the test split's patients that are not in training; None without such a split.
+    """
+
+    card: ModelCard
+    folds: ConfusionMatrix | None
+    test: Evaluation | None
+
+
+def train_model(
+    root: Path,
+    output: Path,
+    settings: TrainSettings,
+    listener: TrainListener | None = None,
+    text_features: Tensor | None = None,
+) -> TrainReport:
+    """Train a head on a frozen encoder and write it as a bundle.
+
+    Points of the data decide which classes a crop holds, and score the result; nothing else of them is used.
+
+    Parameters
+    ----------
+    root : Path
+        Training data in the layout of the settings.
+    output : Path
+        The bundle, ``.safetensors``.
+    settings : TrainSettings
+    listener : TrainListener or None
+    text_features : Tensor of float32, shape (K * D, text_dim), or None
+        One a description, class by class; None: from the sentence encoder of the extra ``train``.
+
+    Raises
+    ------
+    DataError
+        If the data is not what its layout says, or cannot teach one of the classes.
+    MissingDependency
+        If text features are needed and the sentence encoder is not installed.
+    """
+    started = time.monotonic()
+    listener = listener or TrainListener()
+    if output.suffix != ".safetensors":
+        raise DataError(f"{output}: a bundle's name ends in .safetensors; choose another name for -o")
+    classes = load_vocabulary(settings.vocabulary, settings.classes or None)
+    images = read_brca_m2c(root, settings.split, classes)
+    if text_features is None:
+        text_features = SentenceEncoder().encode([text for c in classes for text in c.descriptions])
+    device = choose_device(settings.device)
+    encoder: ImageEncoder = build_encoder(settings.encoder).to(device)
+    job = _Job(settings, classes, encoder, text_features, _label(images, classes, settings), listener)
+    head, temperature, bias, folds = job.cross_fit(images)
+    card = _card(output, settings, classes, encoder, images)
+    card = replace(card, temperature=temperature, bias=tuple(bias))
+    model = DualProtoSegmenter(encoder, head, card).to(device)
+    test = _test(model, root, settings, images)
+    scores: dict[str, Any] = {"measured": "label map under each labelled point; points are not masks"}
+    if folds:
+        scores["cross_validation"] = {"split": settings.split, "folds": settings.folds, **folds.to_json()}
+    if test:
+        scores["test"] = {"split": settings.test_split, **test.to_json()}
+    card = replace(card, scores=scores, training=card.training | {"seconds": round(time.monotonic() - started)})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_bundle(output, DualProtoSegmenter(encoder, head, card))
+    return TrainReport(card, folds, test)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    settings: TrainSettings
+    classes: ClassScheme
+    encoder: ImageEncoder
+    text_features: Tensor
+    labelled: list[LabelledImage]
+    listener: TrainListener
+
+    def fit(self, title: str, chosen: Sequence[int]) -> DualProtoHead:
+        self.listener.fit_started(title, self.settings.epochs)
+        images = [self.labelled[i] for i in chosen]
+        return fit_head(
+            self.encoder, images, self.classes.names, self.text_features, self.settings, self.listener.epoch_done
+        )
+
+    def cross_fit(
+        self, images: Sequence[PointImage]
+    ) -> tuple[DualProtoHead, float, list[float], ConfusionMatrix | None]:
+        """Return the head fitted on everything, calibration from held-out patients, and their points' scores."""
+        everything = range(len(images))
+        if not self.settings.folds:
+            return self.fit("final", everything), 1.0, [0.0] * len(self.classes), None
+        patients = [image.patient for image in images]
+        maps: dict[int, Tensor] = {}
+        for number, held_out in enumerate(patient_folds(patients, self.settings.folds, self.settings.seed), start=1):
+            head = self.fit(f"fold {number}/{self.settings.folds}", sorted(set(everything) - set(held_out)))
+            model = DualProtoSegmenter(self.encoder, head, _card(Path("fold"), self.settings, self.classes, self.encoder, []))
+            maps |= {i: predict_map(model, images[i].pixels) for i in held_out}
+        cell_px = self.encoder.grid_px // max(self.settings.head.upsampling)
+        ordered = [maps[i] for i in everything]
+        temperature, bias = fit_calibration(ordered, [image.crops for image in self.labelled], cell_px)
+        confusion = ConfusionMatrix(self.classes.names)
+        for image, logits in zip(images, ordered, strict=True):
+            score_points(confusion, logits / temperature + torch.tensor(bias)[:, None, None], cell_px, image)
+        return self.fit("final", everything), temperature, bias, confusion
+
+
+def _label(images: Sequence[PointImage], classes: ClassScheme, settings: TrainSettings) -> list[LabelledImage]:
+    return [
+        LabelledImage(image.pixels, label_crops(image, len(classes), settings.crop_sizes, settings.min_points))
+        for image in images
+    ]
+
+
+def _test(
+    model: DualProtoSegmenter, root: Path, settings: TrainSettings, images: Sequence[PointImage]
+) -> Evaluation | None:
+    if not settings.test_split or not (root / f"{settings.test_split}.txt").is_file():
+        return None
+    candidates = read_brca_m2c(root, settings.test_split, model.classes)
+    unseen, left_out = part_patients(candidates, {image.patient for image in images})
+    if not unseen:
+        return None
+    confusion = ConfusionMatrix(model.classes.names)
+    for image in unseen:
+        score_points(confusion, predict_map(model, image.pixels), model.stride_px, image)
+    return Evaluation(confusion, None, len(unseen), len({image.patient for image in unseen}), left_out)
+
+
+def _card(
+    output: Path, settings: TrainSettings, classes: ClassScheme, encoder: ImageEncoder, images: Sequence[PointImage]
+) -> ModelCard:
+    names = ", ".join(classes.names)
+    packages = ("dualproto-wsi", "torch", "timm", "numpy")
+    return ModelCard(
+        name=output.stem,
+        version="1",
+        description=f"{names} on H&E, trained from image-level labels of crops",
+        classes=classes,
+        encoder=encoder.name,
+        encoder_hash=encoder.hash,
+        head=settings.head,
+        mpp=BRCA_M2C_MPP,
+        window_px=WINDOW_PX,
+        stride_px=encoder.grid_px // max(settings.head.upsampling),
+        training={
+            "data": "BRCA-M2C (Abousamra et al., ICCV 2021; TopoXLab, BSD-3-Clause; H&E images from TCGA)",
+            "labels": f"image-level: a crop holds a class with {settings.min_points} or more labelled nuclei",
+            "images": len(images),
+            "patients": sorted({image.patient for image in images}),
+            "settings": to_data(settings),
+        },
+        licence="Apache-2.0",
+        limits=(
+            f"A demonstration model: it knows {names} and nothing else (no necrosis, fat, blood, normal epithelium or "
+            "other tissue), gives every place one of them, and was trained on few images of one organ. Not for "
+            "diagnosis."
+        ),
+        created_with={"python": platform.python_version(), **{name: version(name) for name in packages}},
+    )
