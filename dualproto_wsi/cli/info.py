@@ -33,9 +33,11 @@ def as_text(data: dict[str, object], indent: str = "") -> str:
     width = max(map(len, data), default=0)
     lines = []
     for key, value in data.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             lines += [f"{indent}{key}", as_text(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines += [f"{indent}{key}", *(as_text(item, indent + "  ") for item in value)]
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            lines.append(f"{indent}{key:<{width}}  {'—' if shown is None else shown}")
+            lines.append(f"{indent}{key:<{width}}  {shown if shown not in (None, '', {}) else '—'}")
     return "\n".join(lines)

@@ -110,4 +110,19 @@ frame_option = click.option(
     help="Origin of the polygons: where QuPath crops the slide, or the whole file.",
 )
 
+weights_option = click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights of the encoder, where they do not come with this package.  [default: $DUALPROTO_CONCH_WEIGHTS, then "
+    "the Hugging Face hub]",
+)
+
+tokenizer_option = click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CONCH's tokenizer.  [default: $DUALPROTO_CONCH_TOKENIZER, then an installed package conch]",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -97,13 +97,15 @@ def read_card(path: Path) -> ModelCard:
         raise BundleInvalid(f"{path}: {error}") from error
 
 
-def load_model(name_or_path: str | Path) -> DualProtoSegmenter:
+def load_model(name_or_path: str | Path, weights: Path | None = None) -> DualProtoSegmenter:
     """Load a model on the CPU, in evaluation mode.
 
     Parameters
     ----------
     name_or_path : str or Path
         ``builtin``, the name of a built-in model, or a bundle file.
+    weights : Path or None
+        The user's weights of the encoder, as for :func:`~dualproto_wsi.model.encoder.build_encoder`.
 
     Raises
     ------
@@ -116,7 +118,7 @@ def load_model(name_or_path: str | Path) -> DualProtoSegmenter:
     """
     path = find_model(str(name_or_path))
     card = read_card(path)
-    encoder = build_encoder(card.encoder)
+    encoder = build_encoder(card.encoder, weights)
     tensors = load_file(path)
     with torch.device("meta"):
         shape = (len(card.classes) * card.descriptions, card.head.text_dim)

@@ -149,24 +149,32 @@ def open_slide(path: Path, settings: ReadSettings | None = None) -> SlideReader:
     settings = settings or ReadSettings()
     path = Path(path)
     _check_file(path)
-    if settings.reader == "tiatoolbox":
-        return _open_tiatoolbox(path, settings)
-    if settings.reader == "auto" and path.name.lower().endswith((*OME_SUFFIXES, ".zarr")):
-        return _open_tiatoolbox(path, settings)
+    *others, last = _readers_for(path) if settings.reader == "auto" else [settings.reader]
+    for name in others:
+        try:
+            return _open_with(name, path, settings.mpp)
+        except SlideUnreadable:
+            continue
+    return _open_with(last, path, settings.mpp)
+
+
+def _readers_for(path: Path) -> list[str]:
+    """Return the readers to try, in order; not TIAToolbox in vain, since importing it takes seconds."""
+    if path.suffix.lower() == ".zarr":
+        return ["tiatoolbox"]
+    if not _is_for_tiatoolbox(path):
+        return ["openslide"]
+    return ["tiatoolbox", "openslide"] if path.name.lower().endswith(OME_SUFFIXES) else ["openslide", "tiatoolbox"]
+
+
+def _open_with(name: str, path: Path, mpp: float | None) -> SlideReader:
+    if name == "tiatoolbox":
+        from dualproto_wsi.slide.tiatoolbox_reader import TiaToolboxReader
+
+        return TiaToolboxReader.open(path, mpp)
     from dualproto_wsi.slide.openslide_reader import OpenSlideReader
 
-    try:
-        return OpenSlideReader.open(path, settings.mpp)
-    except SlideUnreadable:
-        if settings.reader == "openslide" or not _is_for_tiatoolbox(path):
-            raise
-    return _open_tiatoolbox(path, settings)
-
-
-def _open_tiatoolbox(path: Path, settings: ReadSettings) -> SlideReader:
-    from dualproto_wsi.slide.tiatoolbox_reader import TiaToolboxReader
-
-    return TiaToolboxReader.open(path, settings.mpp)
+    return OpenSlideReader.open(path, mpp)
 
 
 def _check_file(path: Path) -> None:
@@ -186,7 +194,7 @@ def _check_file(path: Path) -> None:
 
 
 def _is_for_tiatoolbox(path: Path) -> bool:
-    """Tell whether TIAToolbox may know more than OpenSlide; cheap, since importing it takes seconds."""
+    """Tell whether TIAToolbox may know more than OpenSlide, from the ending and the first bytes."""
     if path.suffix.lower() not in TIATOOLBOX_SUFFIXES:
         return False
     with path.open("rb") as file:

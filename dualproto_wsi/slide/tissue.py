@@ -17,7 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Density = npt.NDArray[np.float32]
 
-LARGEST_THUMBNAIL_PX = 40_000_000
+LARGEST_THUMBNAIL_PX = 24_000_000  # 39 mm square at 8 µm; finding tissue takes about 30 bytes a px
 LEVEL_REACH = 1.5  # a pyramid level up to this much coarser than asked for saves reading a finer one
 INSIDE = 128  # of 255: where the smoothed outline runs
 SMOOTH_UM = 5.0  # sigma, takes grain off the colours; more would push the outline outwards
@@ -159,13 +159,12 @@ def tissue_colours(rgb: Pixels, mpp: float) -> Mask:
     -------
     ndarray of bool, shape (h, w)
     """
-    scanned = rgb.min(axis=2) < WHITE
     smooth = cv2.GaussianBlur(rgb, (0, 0), SMOOTH_UM / mpp)
-    density = optical_density(smooth, glass_colour(smooth[scanned]))
-    highest = density.max(axis=2)
-    chroma = highest - density.min(axis=2)
+    density = optical_density(smooth, glass_colour(smooth[rgb.min(axis=2) < WHITE]))
+    chroma = density.max(axis=0) - density.min(axis=0)
     beside = cv2.dilate(chroma, np.ones((3, 3), np.uint8))
-    coloured: Mask = (chroma > np.maximum(CHROMA, EDGE * beside)) & (chroma > GREY * density.mean(axis=2))
+    coloured: Mask = chroma > np.maximum(CHROMA, EDGE * beside)
+    coloured &= chroma > GREY / 3 * density.sum(axis=0)
     return coloured & ~_ink(density, math.ceil(INK_REACH_UM / mpp))
 
 
@@ -194,15 +193,18 @@ def glass_colour(pixels: Pixels) -> npt.NDArray[np.float64]:
 
 
 def optical_density(rgb: Pixels, glass: npt.NDArray[np.float64]) -> Density:
-    """Return log10(glass / colour) per channel, not below 0: float32 of the shape of `rgb`."""
+    """Return log10(glass / colour), not below 0: float32 of shape (3, h, w) for `rgb` of shape (h, w, 3)."""
     levels = np.arange(256)[:, None] + 1.0
     table = np.maximum(np.log10((glass + 1.0) / levels), 0).astype(np.float32)
-    return np.stack([table[rgb[..., channel], channel] for channel in range(3)], axis=-1)
+    density = np.empty((3, *rgb.shape[:2]), np.float32)
+    for channel, plane in enumerate(density):
+        np.take(table[:, channel], rgb[..., channel], out=plane)
+    return density
 
 
 def _ink(density: Density, reach_px: int) -> Mask:
     """Find blue and green pen marks, and the faint rim of the same hue around them."""
-    red, green = density[..., 0], density[..., 1]
+    red, green = density[0], density[1]
     core = ((red > INK_DENSITY) & (green < INK_RATIO * red)).astype(np.uint8)
     core = cv2.morphologyEx(core, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     near = cv2.dilate(core, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach_px + 1, 2 * reach_px + 1)))

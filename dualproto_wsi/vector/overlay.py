@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import cv2
@@ -85,7 +86,7 @@ def draw_overlay(
 
 def _with_legend(picture: Image.Image, scheme: ClassScheme, captions: dict[str, str], title: str) -> Image.Image:
     size = 18
-    font = ImageFont.load_default(size)
+    font = _font(size)
     line = size + 10
     lines = [title, *(f"{c.name}  {captions.get(c.name, '')}".rstrip() for c in scheme)]
     text_width = int(max(font.getlength(text) for text in lines)) + 3 * size + 10
@@ -100,6 +101,16 @@ def _with_legend(picture: Image.Image, scheme: ClassScheme, captions: dict[str, 
         draw.rectangle((10, y + 2, 10 + size, y + 2 + size), fill=tissue_class.colour, outline="black")
         draw.text((20 + size, y), text, fill="black", font=font)
     return canvas
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return a font that has ``²`` and most alphabets: the one that comes with matplotlib, found without its import."""
+    spec = importlib.util.find_spec("matplotlib")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        file = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if file.is_file():
+            return ImageFont.truetype(str(file), size)
+    return ImageFont.load_default(size)
 
 
 def save_png(picture: Image.Image, path: Path) -> None:

@@ -14,11 +14,11 @@ from dualproto_wsi.vector.sweep import sweep
 from dualproto_wsi.vector.trace_state import (
     BLOCKS,
     DONE,
-    PARTS,
+    ENDS,
     UNUSED,
     more_blocks,
     more_components,
-    more_parts,
+    more_ends,
     new_state,
 )
 
@@ -139,18 +139,19 @@ class RegionTracer:
             done = sweep(labels, probabilities, begin, self._row, *self._state)
             self._row += done - begin
             regions.extend(self._complete())
-            self._grow(stuck=done == begin)
+            if done < len(labels):
+                self._grow(done == begin)
         return regions
 
     def _grow(self, stuck: bool) -> None:
-        """Double what is more than half full, or everything where a row does not fit at all."""
+        """Make room where less than a quarter is unused, or everywhere if not even one row fits."""
         state = self._state
-        if stuck or state.counts[BLOCKS] < len(state.blocks) // 2:
-            state = more_blocks(state, max(1024, 2 * len(state.blocks)))
-        if stuck or state.counts[PARTS] < len(state.parts) // 2:
-            state = more_parts(state, max(1024, 2 * len(state.parts)))
-        if stuck or state.counts[UNUSED] < len(state.components) // 2:
-            state = more_components(state, max(1024, 2 * len(state.components)))
+        if stuck or state.counts[BLOCKS] < len(state.blocks) // 4:
+            state = more_blocks(state, max(1024, len(state.blocks) * 3 // 2))
+        if stuck or state.counts[ENDS] < len(state.ends) // 4:
+            state = more_ends(state, max(1024, len(state.ends) * 3 // 2))
+        if stuck or state.counts[UNUSED] < len(state.components) // 4:
+            state = more_components(state, max(1024, len(state.components) * 3 // 2))
         self._state = state
 
     def _complete(self) -> Iterator[TracedRegion]:
@@ -160,7 +161,7 @@ class RegionTracer:
         if not len(numbers):
             return
         found, sums = state.components[numbers], state.sums[numbers]
-        vertices, bounds, region_stop = extract(state.blocks, state.parts, state.components, state.lists, state.counts)
+        vertices, bounds, region_stop = extract(state.blocks, state.ends, state.components, state.lists, state.counts)
         xy = vertices.view(np.int32).reshape(-1, 2)[:, :: 1 if sys.byteorder == "little" else -1]
         xy[:, 0] >>= 1
         rings = [xy[start:stop] for start, stop in bounds.tolist()]

@@ -1,27 +1,16 @@
-"""Kernels of the region tracer: parts of complete components → simple closed rings."""
+"""Kernels of the region tracer: blocks of complete components → simple closed rings."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.trace_state import (
-    BLOCK,
-    BLOCKS,
-    DONE,
-    FREE_BLOCK,
-    FREE_PART,
-    PARTS,
-    UNUSED,
-    Int32,
-    Int64,
-    Records,
-)
+from dualproto_wsi.vector.trace_state import BLOCKS, DONE, ENDS, FREE_BLOCK, FREE_END, UNUSED, Int32, Int64, Records
 
 
 @compiled
 def extract(
-    blocks: Int64, parts: Records, components: Records, lists: Int32, counts: Int64
+    blocks: Records, ends: Records, components: Records, lists: Int32, counts: Int64
 ) -> tuple[Int64, Int64, Int64]:
     """Write the rings of all complete components and free all that they hold.
 
@@ -30,7 +19,7 @@ def extract(
 
     Parameters
     ----------
-    blocks, parts, components, lists, counts : ndarray
+    blocks, ends, components, lists, counts : ndarray
         Fields of `State`.
 
     Returns
@@ -42,18 +31,23 @@ def extract(
     region_stop : ndarray of int64, (components,)
         Where the rings of each component end in `bounds`.
     """
-    size = _size(parts, components, lists, counts)
+    size = 0
+    for i in range(counts[DONE]):
+        size += components[lists[DONE, i]].vertices
     vertices, bounds = np.empty(size + size // 4, np.int64), np.empty((size // 4, 2), np.int64)
     region_stop = np.empty(counts[DONE], np.int64)
     stop, rings = 0, 0
     for i in range(counts[DONE]):
         number = lists[DONE, i]
-        first_ring, part = rings, components[number].head
-        while part >= 0:
-            if parts[part].vertices >= 0:
-                length, touches = _write(blocks, parts, counts, part, vertices[stop:])
-                stop, rings = _split(vertices, stop, length, touches, bounds, rings)
-            part = _free_part(parts, counts, part)
+        first_ring, ring = rings, components[number].head
+        while ring >= 0:
+            length, touches = _write(blocks, counts, ends[ring].block, vertices[stop:])
+            stop, rings = _split(vertices, stop, length, touches, bounds, rings)
+            following = ends[ring].mate
+            ends[ring].mate = counts[FREE_END]
+            counts[FREE_END] = ring
+            counts[ENDS] += 1
+            ring = following
         _order(bounds[first_ring:rings], vertices)
         region_stop[i] = rings
         lists[UNUSED, counts[UNUSED]] = number
@@ -63,62 +57,20 @@ def extract(
 
 
 @compiled
-def _size(parts: Records, components: Records, lists: Int32, counts: Int64) -> int:
-    """Return the number of vertices of all complete components."""
-    size = 0
-    for i in range(counts[DONE]):
-        part = components[lists[DONE, i]].head
-        while part >= 0:
-            size += parts[part].vertices
-            part = parts[part].link
-    return size
-
-
-@compiled
-def _free_part(parts: Records, counts: Int64, part: int) -> int:
-    """Free a part and return the next one of its component."""
-    following = parts[part].link
-    parts[part].link = counts[FREE_PART]
-    counts[FREE_PART] = part
-    counts[PARTS] += 1
-    return following
-
-
-@compiled
-def _free_block(blocks: Int64, counts: Int64, block: int) -> None:
-    blocks[block, BLOCK - 1] = counts[FREE_BLOCK]
-    counts[FREE_BLOCK] = block
-    counts[BLOCKS] += 1
-
-
-@compiled
-def _write(blocks: Int64, parts: Records, counts: Int64, part: int, ring: Int64) -> tuple[int, int]:
-    """Write the ring that a part belongs to, and free its blocks; return the numbers of vertices and touches."""
+def _write(blocks: Records, counts: Int64, number: int, ring: Int64) -> tuple[int, int]:
+    """Write the vertices of a ring and free its blocks; return the numbers of vertices and touches."""
     length, touches = 0, 0
-    while parts[part].vertices >= 0:
-        one = parts[part]
-        one.vertices = -1
-        block = one.first
-        while block >= 0:
-            last = block == one.ahead
-            following = blocks[block, BLOCK - 1]
-            for i in range(one.ahead_fill if last else BLOCK - 1):
-                ring[length] = blocks[block, i]
-                touches += blocks[block, i] & 1
-                length += 1
-            _free_block(blocks, counts, block)
-            block = -1 if last else following
-        part = one.joined
-        other = parts[part]
-        block, fill = other.back, other.back_fill
-        while block >= 0:
-            following = blocks[block, BLOCK - 1]
-            for i in range(fill - 1, -1, -1):
-                ring[length] = blocks[block, i]
-                touches += blocks[block, i] & 1
-                length += 1
-            _free_block(blocks, counts, block)
-            block, fill = following, BLOCK - 1
+    while number >= 0:
+        block = blocks[number]
+        for i in range(block.begin, block.stop):
+            ring[length] = block.vertex[i]
+            touches += block.vertex[i] & 1
+            length += 1
+        following = block.link
+        block.link = counts[FREE_BLOCK]
+        counts[FREE_BLOCK] = number
+        counts[BLOCKS] += 1
+        number = following
     return length, touches
 
 

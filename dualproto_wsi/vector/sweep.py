@@ -14,7 +14,7 @@ from dualproto_wsi.vector.trace_state import (
     BLOCKS,
     DONE,
     MERGED,
-    PARTS,
+    ENDS,
     UNUSED,
     Float64,
     Int32,
@@ -35,8 +35,8 @@ def sweep(
     row: int,
     runs: Records,
     waiting: Int32,
-    blocks: Int64,
-    parts: Records,
+    blocks: Records,
+    ends: Records,
     components: Records,
     sums: Float64,
     lists: Int32,
@@ -52,7 +52,7 @@ def sweep(
         Row of `labels` to begin with.
     row : int
         Row of the whole map that this is.
-    runs, waiting, blocks, parts, components, sums, lists, counts : ndarray
+    runs, waiting, blocks, ends, components, sums, lists, counts : ndarray
         The fields of `State`, as the rows before left them.
 
     Returns
@@ -63,13 +63,13 @@ def sweep(
     for i in range(begin, len(labels)):
         above, below = runs[1 - row % 2], runs[row % 2]
         corners = _split_runs(labels[i], below) + _count_runs(above)
-        if counts[BLOCKS] < 4 * corners or counts[PARTS] < 4 * corners or counts[UNUSED] < corners:
+        if counts[BLOCKS] < 4 * corners or counts[ENDS] < 8 * corners or counts[UNUSED] < corners:
             return i
-        _connect(above, below, row, parts, components, sums, lists, counts)
+        _connect(above, below, row, ends, components, sums, lists, counts)
         _flatten(above, components)
         _flatten(below, components)
         _tally(below, row, components, sums, probabilities[:, i])
-        turn(above, below, row, waiting, blocks, parts, components, counts)
+        turn(above, below, row, waiting, blocks, ends, components, counts)
         _complete(above, row, components, lists, counts)
         row += 1
     return len(labels)
@@ -116,7 +116,7 @@ def _connect(
     above: Records,
     below: Records,
     row: int,
-    parts: Records,
+    ends: Records,
     components: Records,
     sums: Float64,
     lists: Int32,
@@ -133,7 +133,7 @@ def _connect(
         over = k
         while label != 0 and above[over].start < stop:
             if above[over].label == label:
-                component = _join(parts, components, sums, lists, counts, component, above[over].component)
+                component = _join(ends, components, sums, lists, counts, component, above[over].component)
             over += 1
         if label != 0 and component < 0:
             component = _create(components, sums, lists, counts, label, row * columns + start - 1)
@@ -143,12 +143,12 @@ def _connect(
 
 @compiled
 def _join(
-    parts: Records, components: Records, sums: Float64, lists: Int32, counts: Int64, component: int, other: int
+    ends: Records, components: Records, sums: Float64, lists: Int32, counts: Int64, component: int, other: int
 ) -> int:
     """Join a component, if there is one yet, with another; return the joint one."""
     other = _root(components, other)
     if component >= 0 and other != component:
-        _merge(parts, components, sums, lists, counts, component, other)
+        _merge(ends, components, sums, lists, counts, component, other)
     return component if component >= 0 else other
 
 
@@ -179,25 +179,29 @@ def _tally(runs: Records, row: int, components: Records, sums: Float64, probabil
 @compiled
 def _create(components: Records, sums: Float64, lists: Int32, counts: Int64, label: int, first: int) -> int:
     counts[UNUSED] -= 1
-    component = lists[UNUSED, counts[UNUSED]]
+    component = int(lists[UNUSED, counts[UNUSED]])
     new = components[component]
     new.parent, new.label, new.first = component, label, first
-    new.cells, new.done_row, new.head = 0, -1, -1
+    new.cells, new.vertices, new.done_row, new.head = 0, 0, -1, -1
     sums[component] = 0
     return component
 
 
 @compiled
 def _merge(
-    parts: Records, components: Records, sums: Float64, lists: Int32, counts: Int64, component: int, other: int
+    ends: Records, components: Records, sums: Float64, lists: Int32, counts: Int64, component: int, other: int
 ) -> None:
     kept, gone = components[component], components[other]
     gone.parent = component
     kept.cells += gone.cells
+    kept.vertices += gone.vertices
     kept.first = min(kept.first, gone.first)
     sums[component] += sums[other]
-    parts[kept.tail].link = gone.head  # no list is empty: the first cell's corner began a part
-    kept.tail = gone.tail
+    if kept.head < 0:
+        kept.head, kept.tail = gone.head, gone.tail
+    elif gone.head >= 0:
+        ends[kept.tail].mate = gone.head
+        kept.tail = gone.tail
     lists[MERGED, counts[MERGED]] = other
     counts[MERGED] += 1
 

@@ -12,25 +12,28 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-BLOCK = 8
-"""Values in a block: up to 7 vertices, then the number of the next block.
+ROOM = 7
+"""Vertices that a block has room for."""
+
+BLOCK = np.dtype(
+    [
+        ("link", np.int32),  # next block along the ring; of an unused block: the next unused one
+        ("begin", np.int16),  # its vertices are vertex[begin:stop]
+        ("stop", np.int16),
+        ("vertex", np.int64, (ROOM,)),
+    ]
+)
+"""A few successive vertices of a ring.
 
 A vertex is ``row << 32 | column << 1 | touch``, so vertices compare in reading order.
 """
 
-PART = np.dtype(
-    [
-        ("first", np.int32),  # block where the way ahead starts
-        ("ahead", np.int32),  # its last block so far; blocks are linked from the first to the last
-        ("ahead_fill", np.int32),  # vertices in that block
-        ("back", np.int32),  # last block of the way back so far, -1: none; blocks are linked from the last to the first
-        ("back_fill", np.int32),
-        ("joined", np.int32),  # part whose way back continues this one's way ahead
-        ("vertices", np.int32),
-        ("link", np.int32),  # next part of the component; of an unused part: the next unused one
-    ]
-)
-"""A piece of an open ring, grown from one topmost vertex in both directions; -1 vertices mark a part as written."""
+END = np.dtype([("block", np.int32), ("mate", np.int32)])
+"""An end of an open chain of vertices: the block that it grows in, and the chain's other end.
+
+A closed ring is an end as well: its first block, and the next ring of the component. An unused end's mate is the next
+unused one.
+"""
 
 COMPONENT = np.dtype(
     [
@@ -38,9 +41,10 @@ COMPONENT = np.dtype(
         ("first", np.int64),  # row · columns + column of the first cell
         ("last_row", np.int64),
         ("done_row", np.int64),  # row that showed it to be complete, -1 before
+        ("vertices", np.int64),
         ("parent", np.int32),  # union-find forest, flat again after each row
         ("label", np.int32),
-        ("head", np.int32),  # list of its parts
+        ("head", np.int32),  # list of its closed rings, -1: none
         ("tail", np.int32),
     ]
 )
@@ -52,17 +56,17 @@ RUN = np.dtype([("start", np.int32), ("label", np.int32), ("component", np.int32
 UNUSED, MERGED, DONE = 0, 1, 2
 """Rows of :attr:`State.lists` and their lengths in :attr:`State.counts`."""
 
-FREE_BLOCK, BLOCKS, FREE_PART, PARTS = 3, 4, 5, 6
-"""Further counts: the first unused block or part (the others are linked to it), and how many are unused."""
+FREE_BLOCK, BLOCKS, FREE_END, ENDS = 3, 4, 5, 6
+"""Further counts: the first unused block or end (the others are linked to it), and how many are unused."""
 
 
 class State(NamedTuple):
     """Everything between two rows of cells."""
 
     runs: Records  # RUN (2, columns + 3): the last two rows, [row % 2] is the newer one
-    waiting: Int32  # (columns + 1, 2) parts that wait left and right of the edge that leads down from a vertex
-    blocks: Int64  # (n, BLOCK)
-    parts: Records  # PART (n,)
+    waiting: Int32  # (columns + 1, 2) ends that wait left and right of the edge that leads down from a vertex
+    blocks: Records  # BLOCK (n,)
+    ends: Records  # END (n,)
     components: Records  # COMPONENT (n,)
     sums: Float64  # (n, K) summed probabilities of the components
     lists: Int32  # (3, n) numbers of components: unused, merged into another one in this row, complete
@@ -77,8 +81,8 @@ def new_state(columns: int, classes: int) -> State:
     return State(
         runs=runs,
         waiting=np.full((columns + 1, 2), -1, np.int32),
-        blocks=np.empty((0, BLOCK), np.int64),
-        parts=np.empty(0, PART),
+        blocks=np.empty(0, BLOCK),
+        ends=np.empty(0, END),
         components=np.empty(0, COMPONENT),
         sums=np.empty((0, classes), np.float64),
         lists=np.empty((3, 0), np.int32),
@@ -89,19 +93,19 @@ def new_state(columns: int, classes: int) -> State:
 def more_blocks(state: State, size: int) -> State:
     """Return the state with room for `size` blocks."""
     held = len(state.blocks)
-    blocks = np.empty((size, BLOCK), np.int64)
+    blocks = np.empty(size, BLOCK)
     blocks[:held] = state.blocks
-    _chain(blocks[held:, -1], held, state.counts, FREE_BLOCK)
+    _chain(blocks["link"][held:], held, state.counts, FREE_BLOCK)
     return state._replace(blocks=blocks)
 
 
-def more_parts(state: State, size: int) -> State:
-    """Return the state with room for `size` parts."""
-    held = len(state.parts)
-    parts = np.empty(size, PART)
-    parts[:held] = state.parts
-    _chain(parts["link"][held:], held, state.counts, FREE_PART)
-    return state._replace(parts=parts)
+def more_ends(state: State, size: int) -> State:
+    """Return the state with room for `size` ends."""
+    held = len(state.ends)
+    ends = np.empty(size, END)
+    ends[:held] = state.ends
+    _chain(ends["mate"][held:], held, state.counts, FREE_END)
+    return state._replace(ends=ends)
 
 
 def _chain(link: npt.NDArray[Any], first: int, counts: Int64, free: int) -> None:

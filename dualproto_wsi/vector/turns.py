@@ -6,10 +6,11 @@ edges form a sector of one region, and the region's ring turns there: it comes i
 out along its first one, with the region on the right hand. So every sector of a vertex that is not a straight passage
 adds one vertex to a ring.
 
-Rings grow downwards. Where neither edge of a sector was met before, a new part of a ring begins; it grows at two ends,
-*ahead* and *back*. Where one edge was met, the part that waits there grows; where both were, two parts are joined.
-Two parts wait at every vertical edge that leads down: of the region on its left (which goes ahead down this edge) and
-on its right (back), and likewise under and over every horizontal edge.
+Rings grow downwards. Where neither edge of a sector was met before, a new chain of vertices begins; it grows at two
+ends, *ahead* and *back*. Where one edge was met, the end that waits there grows; where both were, two ends are joined,
+and if they are of the same chain, a ring is closed. Two ends wait at every vertical edge that leads down: of the region
+on its left (which goes ahead down this edge) and on its right (back), and likewise under and over every horizontal
+edge.
 
 A vertex is dropped only where two edges meet in a straight line; where three or four meet it is kept in all rings, so
 neighbours always have the same vertices.
@@ -20,12 +21,10 @@ touch and the ring is split there when the region is complete (:mod:`dualproto_w
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.trace_state import BLOCK, BLOCKS, FREE_BLOCK, FREE_PART, PARTS, Int32, Int64, Records
+from dualproto_wsi.vector.trace_state import BLOCKS, ENDS, FREE_BLOCK, FREE_END, ROOM, Int32, Int64, Records
 
 Four = tuple[int, int, int, int]
 
@@ -38,14 +37,14 @@ def turn(
     below: Records,
     row: int,
     waiting: Int32,
-    blocks: Int64,
-    parts: Records,
+    blocks: Records,
+    ends: Records,
     components: Records,
     counts: Int64,
 ) -> None:
     """Go along the row of vertices above row `row` and grow the rings that turn there."""
     end = len(below) - 1
-    over, under = -1, -1  # parts that wait at the horizontal edge on the left
+    over, under = -1, -1  # ends that wait at the horizontal edge on the left
     i, j = 0, 0  # the runs on the left
     start = min(above[1].start, below[1].start)
     while start < end:
@@ -57,7 +56,7 @@ def turn(
             owners = (b.component, d.component, c.component, a.component)  # of the sectors clockwise after each edge
             vertex = np.int64(row) << 32 | (start - 1) << 1
             over, under = _turn(
-                waiting[start - 1], blocks, parts, components, counts, vertex, edges, labels, owners, over, under
+                waiting[start - 1], blocks, ends, components, counts, vertex, edges, labels, owners, over, under
             )
         i += up
         j += down
@@ -67,8 +66,8 @@ def turn(
 @compiled
 def _turn(
     waiting: Int32,
-    blocks: Int64,
-    parts: Records,
+    blocks: Records,
+    ends: Records,
     components: Records,
     counts: Int64,
     vertex: int,
@@ -78,7 +77,7 @@ def _turn(
     over: int,
     under: int,
 ) -> tuple[int, int]:
-    """Turn in every sector of a vertex; return the parts that wait over and under the edge on its right."""
+    """Turn in every sector of a vertex; return the ends that wait over and under the edge on its right."""
     left, right = waiting[0], waiting[1]
     new_over, new_under = -1, -1
     crossing = edges[0] + edges[1] + edges[2] + edges[3] == 4
@@ -89,88 +88,140 @@ def _turn(
         while not edges[into]:
             into = (into + 1) & 3
         touch = int(crossing and labels[out] == labels[(out + 2) & 3])
+        component = components[owners[out]]
+        component.vertices += 1
         ahead, back = _met(into, left, under), _met(out, right, over)
         if ahead < 0 and back < 0:
-            ahead = _begin(parts, components, counts, owners[out])
-        part = _grow(blocks, parts, counts, ahead, back, vertex | touch)
+            ahead, back = _begin(blocks, ends, counts, vertex | touch)
+        elif ahead < 0:
+            _go_back(blocks, ends[back], counts, vertex | touch)
+        else:
+            _go_ahead(blocks, ends[ahead], counts, vertex | touch)
+            if back >= 0:
+                _join(blocks, ends, component, counts, ahead, back)
         if into == RIGHT:
-            new_over = part
+            new_over = back
         elif into == DOWN:
-            waiting[1] = part
+            waiting[1] = back
         if out == RIGHT:
-            new_under = part
+            new_under = ahead
         elif out == DOWN:
-            waiting[0] = part
+            waiting[0] = ahead
     return new_over, new_under
 
 
 @compiled
 def _met(edge: int, up: int, left: int) -> int:
-    """Return the part that waits at an edge, -1 for those that lead on."""
+    """Return the end that waits at an edge, -1 for those that lead on."""
     if edge == UP:
         return up
     return left if edge == LEFT else -1
 
 
 @compiled
-def _grow(blocks: Int64, parts: Records, counts: Int64, ahead: int, back: int, vertex: int) -> int:
-    """Add a vertex to the part that comes in here, or else that goes out here; join them where there are both."""
-    if ahead < 0:
-        _go_back(blocks, parts[back], counts, vertex)
-        return back
-    _go_ahead(blocks, parts[ahead], counts, vertex)
-    if back >= 0:
-        parts[ahead].joined = back
-    return ahead
+def _begin(blocks: Records, ends: Records, counts: Int64, vertex: int) -> tuple[int, int]:
+    """Begin a chain with one vertex; return its ends ahead and back."""
+    middle = ROOM // 2
+    block = _new_block(blocks, counts, middle)
+    blocks[block].vertex[middle] = vertex
+    blocks[block].stop = middle + 1
+    ahead, back = _new_end(ends, counts), _new_end(ends, counts)
+    ends[ahead].block, ends[ahead].mate = block, back
+    ends[back].block, ends[back].mate = block, ahead
+    return ahead, back
 
 
 @compiled
-def _begin(parts: Records, components: Records, counts: Int64, owner: int) -> int:
-    """Begin a part of a component's ring."""
-    number = counts[FREE_PART]
-    part, component = parts[number], components[owner]
-    counts[FREE_PART] = part.link
-    counts[PARTS] -= 1
-    part.first, part.ahead, part.back = -1, -1, -1
-    part.ahead_fill, part.back_fill, part.vertices, part.link = BLOCK - 1, BLOCK - 1, 0, -1
-    if component.head < 0:
-        component.head = number
-    else:
-        parts[component.tail].link = number
-    component.tail = number
-    return number
+def _go_ahead(blocks: Records, end: Records, counts: Int64, vertex: int) -> None:
+    """Add a vertex behind the last one of a chain."""
+    if blocks[end.block].stop == ROOM:
+        block = _new_block(blocks, counts, 0)
+        blocks[end.block].link = block
+        end.block = block
+    block = blocks[end.block]
+    block.vertex[block.stop] = vertex
+    block.stop += 1
 
 
 @compiled
-def _go_ahead(blocks: Int64, part: Any, counts: Int64, vertex: int) -> None:
-    """Add a vertex at a part's forward end."""
-    if part.ahead_fill == BLOCK - 1:
-        block = _new_block(blocks, counts)
-        if part.ahead < 0:
-            part.first = block
+def _go_back(blocks: Records, end: Records, counts: Int64, vertex: int) -> None:
+    """Add a vertex before the first one of a chain."""
+    if blocks[end.block].begin == 0:
+        block = _new_block(blocks, counts, ROOM)
+        blocks[block].link = end.block
+        end.block = block
+    block = blocks[end.block]
+    block.begin -= 1
+    block.vertex[block.begin] = vertex
+
+
+@compiled
+def _join(blocks: Records, ends: Records, component: Records, counts: Int64, ahead: int, back: int) -> None:
+    """Let a chain go on with another one, or close a ring."""
+    last, first = ends[ahead].block, ends[back].block
+    if ends[ahead].mate == back:
+        blocks[last].link = -1
+        ends[back].mate = -1
+        if component.head < 0:
+            component.head = back
         else:
-            blocks[part.ahead, BLOCK - 1] = block
-        part.ahead, part.ahead_fill = block, 0
-    blocks[part.ahead, part.ahead_fill] = vertex
-    part.ahead_fill += 1
-    part.vertices += 1
+            ends[component.tail].mate = back
+        component.tail = back
+    else:
+        before, after = ends[ahead].mate, ends[back].mate
+        ends[before].mate, ends[after].mate = after, before
+        blocks[last].link = first
+        if _pack(blocks[last], blocks[first]):
+            _free_block(blocks, counts, first)
+            if ends[after].block == first:
+                ends[after].block = last
+        _free_end(ends, counts, back)
+    _free_end(ends, counts, ahead)
 
 
 @compiled
-def _go_back(blocks: Int64, part: Any, counts: Int64, vertex: int) -> None:
-    """Add a vertex at a part's backward end."""
-    if part.back_fill == BLOCK - 1:
-        block = _new_block(blocks, counts)
-        blocks[block, BLOCK - 1] = part.back
-        part.back, part.back_fill = block, 0
-    blocks[part.back, part.back_fill] = vertex
-    part.back_fill += 1
-    part.vertices += 1
+def _pack(block: Records, following: Records) -> bool:
+    """Move all vertices of the block behind into this one, if there is room."""
+    size, more = block.stop - block.begin, following.stop - following.begin
+    if size + more > ROOM:
+        return False
+    if block.stop + more > ROOM:
+        for i in range(size):
+            block.vertex[i] = block.vertex[block.begin + i]
+        block.begin, block.stop = 0, size
+    for i in range(more):
+        block.vertex[block.stop + i] = following.vertex[following.begin + i]
+    block.stop += more
+    block.link = following.link
+    return True
 
 
 @compiled
-def _new_block(blocks: Int64, counts: Int64) -> int:
-    block = counts[FREE_BLOCK]
-    counts[FREE_BLOCK] = blocks[block, BLOCK - 1]
+def _new_block(blocks: Records, counts: Int64, begin: int) -> int:
+    block = int(counts[FREE_BLOCK])
+    counts[FREE_BLOCK] = blocks[block].link
     counts[BLOCKS] -= 1
+    blocks[block].begin, blocks[block].stop = begin, begin
     return block
+
+
+@compiled
+def _free_block(blocks: Records, counts: Int64, block: int) -> None:
+    blocks[block].link = counts[FREE_BLOCK]
+    counts[FREE_BLOCK] = block
+    counts[BLOCKS] += 1
+
+
+@compiled
+def _new_end(ends: Records, counts: Int64) -> int:
+    end = int(counts[FREE_END])
+    counts[FREE_END] = ends[end].mate
+    counts[ENDS] -= 1
+    return end
+
+
+@compiled
+def _free_end(ends: Records, counts: Int64, end: int) -> None:
+    ends[end].mate = counts[FREE_END]
+    counts[FREE_END] = end
+    counts[ENDS] += 1

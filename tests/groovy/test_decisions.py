@@ -217,9 +217,29 @@ def _jobs() -> dict[tuple[str, str], dict[str, Any]]:
     return jobs
 
 
+def _results_folder(tmp_path: Path) -> Path:
+    out = tmp_path / "out"
+    for name in ("B.svs", "A.svs", "broken", "nameless", "no record"):
+        (out / name).mkdir(parents=True)
+    (out / "slides.csv").write_text("slide\n")
+    for name in ("A.svs", "B.svs"):
+        (out / name / "record.json").write_text(json.dumps({"slide": {"file": name, "path": f"/s/{name}"}}))
+    (out / "broken" / "record.json").write_text('{"slide": ')
+    (out / "broken" / "C.1.svs.geojson.gz").write_text("")
+    (out / "nameless" / "record.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    return out
+
+
 @pytest.fixture(scope="module")
-def answers(run_jobs: Callable[..., list[dict[str, Any]]]) -> dict[tuple[str, str], dict[str, Any]]:
+def answers(
+    run_jobs: Callable[..., list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], dict[str, Any]]:
     jobs = _jobs()
+    out = _results_folder(tmp_path_factory.mktemp("results"))
+    folders = {"every": out, "single": out / "A.svs", "empty": out.parent / "empty", "absent": out.parent / "absent"}
+    for case, folder in folders.items():
+        jobs["results", case] = {"call": "findResults", "arguments": [str(folder)]}
     return dict(zip(jobs, run_jobs(list(jobs.values())), strict=True))
 
 
@@ -301,20 +321,8 @@ def test_report_keeps_masked_names_masked(answers: dict[tuple[str, str], dict[st
     assert "A.svs" not in answers["report", "masked"]["value"]
 
 
-def test_results_are_found_by_their_records(tmp_path: Path, run_jobs: Callable[..., list[dict[str, Any]]]) -> None:
-    out = tmp_path / "out"
-    for name in ("B.svs", "A.svs", "broken", "nameless", "no record"):
-        (out / name).mkdir(parents=True)
-    (out / "slides.csv").write_text("slide\n")
-    for name in ("A.svs", "B.svs"):
-        (out / name / "record.json").write_text(json.dumps({"slide": {"file": name, "path": f"/s/{name}"}}))
-    (out / "broken" / "record.json").write_text('{"slide": ')
-    (out / "broken" / "C.1.svs.geojson.gz").write_text("")
-    (out / "nameless" / "record.json").write_text("{}")
-    (tmp_path / "empty").mkdir()
-    folders = [out, out / "A.svs", tmp_path / "empty", tmp_path / "absent"]
-    every, single, empty, absent = run_jobs([{"call": "findResults", "arguments": [str(f)]} for f in folders])
-
+def test_results_are_found_by_their_records(answers: dict[tuple[str, str], dict[str, Any]]) -> None:
+    every, single, empty, absent = (answers["results", case] for case in ("every", "single", "empty", "absent"))
     found = {item["name"]: item for item in every["value"]}
     assert list(found) == ["A.svs", "B.svs", "broken", "nameless"]
     assert found["A.svs"] == {"name": "A.svs", "file": "A.svs", "path": "/s/A.svs", "problem": None}
@@ -330,7 +338,8 @@ def test_the_script_calls_nothing_that_some_version_lacks(script: Path) -> None:
     """Gone in 0.6 or deprecated before, new in 0.6, or not on QuPath's class path (groovy-json)."""
     text = script.read_text(encoding="utf-8")
     absent = (
-        "addPathObject putMeasurement getMeasurementValue getMeasurementNames getServerURIs removeAllObjects getMetadata( "
-        "fireHierarchyUpdate clearAll importObjectsFromFile PathClassFactory getPathClass( JsonSlurper groovy.json"
+        "addPathObject putMeasurement getMeasurementValue getMeasurementNames getServerURIs removeAllObjects "
+        "getMetadata( fireHierarchyUpdate clearAll importObjectsFromFile PathClassFactory "
+        "getPathClass( JsonSlurper groovy.json"
     )
     assert [name for name in absent.split() if name in text] == []

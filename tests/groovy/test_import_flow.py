@@ -1,4 +1,8 @@
-"""The importer from end to end, on stand-ins for QuPath (standins/README.md): two runs, user's work, bad files, frames."""
+"""The importer from end to end: twice, another run, the user's work, bad files, frames, open images.
+
+QuPath cannot be installed from a package registry, so its API is played by stand-ins (standins/README.md): these tests
+show that the script's own flow is right, not how QuPath behaves.
+"""
 
 import gzip
 import json

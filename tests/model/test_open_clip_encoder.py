@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from dualproto_wsi.errors import DownloadError, ModelNotFound, SettingsError, WeightsMismatch
 from dualproto_wsi.model.encoder import build_encoder
 from dualproto_wsi.model.open_clip_encoder import OpenClipEncoder, OpenClipText
-from dualproto_wsi.model.texts import build_text_encoder
+from dualproto_wsi.model.text_encoder import build_text_encoder
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 CONFIGS = {

@@ -7,7 +7,7 @@ import torch
 
 from dualproto_wsi.errors import ModelNotFound, SettingsError
 from dualproto_wsi.model.encoder import build_encoder
-from dualproto_wsi.model.texts import build_text_encoder, cached_features, text_features
+from dualproto_wsi.model.text_encoder import build_text_encoder, cached_features, text_features
 
 
 class Counter:
