@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dualproto_wsi.workflow.listener import Listener
+from dualproto_wsi.workflow.listener import Listener, TrainListener
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -63,9 +63,44 @@ class ConsoleListener(Listener):
             self._progress.advance(self._slides)
 
 
+class ConsoleTrainListener(TrainListener):
+    """Shows a bar for the epochs of the fit at hand, on standard error."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._title = ""
+        self._task: TaskID | None = None
+
+    def fit_started(self, title: str, epochs: int) -> None:
+        """Begin the bar of a fit."""
+        self._title = title
+        self._task = self._progress.add_task(title, total=epochs)
+
+    def epoch_done(self, loss: float) -> None:
+        """Move the bar; where there is none, print a line."""
+        if self._task is not None:
+            self._progress.update(self._task, advance=1, description=f"{self._title}, loss {loss:.4f}")
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(f"{self._title}: loss {loss:.4f}", highlight=False)
+
+
 @contextmanager
 def console_listener() -> Iterator[Listener]:
     """Show a run on standard error while inside the ``with``."""
+    with console_progress() as progress:
+        yield ConsoleListener(progress)
+
+
+@contextmanager
+def training_listener() -> Iterator[TrainListener]:
+    """Show a training on standard error while inside the ``with``."""
+    with console_progress() as progress:
+        yield ConsoleTrainListener(progress)
+
+
+@contextmanager
+def console_progress() -> Iterator[Progress]:
+    """Show bars on standard error while inside the ``with``; none where it is no terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -88,4 +123,4 @@ def console_listener() -> Iterator[Listener]:
         disable=not console.is_terminal,
     )
     with progress:
-        yield ConsoleListener(progress)
+        yield progress

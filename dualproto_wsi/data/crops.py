@@ -48,8 +48,7 @@ def label_crops(
     classes : int
         K.
     sizes : sequence of int
-        Sides of the crops, px, multiples of ``multiple``; sizes larger than the image give no crop. Crops of one size
-        overlap by half.
+        Sides of the crops, px, multiples of ``multiple``; crops of one size overlap by half.
     min_points : int
         From this many points on a class is present; without any it is absent; between, it is unknown.
     multiple : int
@@ -58,13 +57,11 @@ def label_crops(
     Returns
     -------
     list of CropGrid
-        One a size that fits.
+        One a size, without any crop if the image is smaller.
     """
     height, width = image.pixels.shape[:2]
     grids = []
     for size in sizes:
-        if size > min(height, width):
-            continue
         step = max(multiple, size // 2 // multiple * multiple)
         starts_y, starts_x = np.arange(0, height - size + 1, step), np.arange(0, width - size + 1, step)
         x, y = image.points.T

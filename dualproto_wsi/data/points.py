@@ -69,7 +69,8 @@ def read_brca_m2c(root: Path, split: str, classes: ClassScheme) -> list[PointIma
     Raises
     ------
     DataError
-        If a file is missing, cannot be read, or a line is not ``y x class`` with a class of the scheme inside the image.
+        If a file is missing or cannot be read, or a line is not ``y x class`` with a class of the scheme at a place
+        inside the image.
     """
     codes = _codes(root, classes)
     listing = root / f"{split}.txt"
@@ -90,9 +91,7 @@ def _codes(root: Path, classes: ClassScheme) -> dict[int, int]:
             f"{root}: no point is labelled {missing[0]!r}; BRCA-M2C has {', '.join(BRCA_M2C_CLASSES.values())}: "
             "name the classes wanted with --classes"
         )
-    return {
-        code: position[name.casefold()] for code, name in BRCA_M2C_CLASSES.items() if name.casefold() in position
-    }
+    return {code: position[name.casefold()] for code, name in BRCA_M2C_CLASSES.items() if name.casefold() in position}
 
 
 def _read_image(root: Path, name: str, codes: dict[int, int]) -> PointImage:

@@ -27,7 +27,7 @@ from open_clip.transformer import AttentionalPooler
 from torch import Tensor, nn
 
 from dualproto_wsi.model.conch_files import find_weights
-from dualproto_wsi.model.encoder import ImageEncoder, hash_tensors
+from dualproto_wsi.model.encoder import TextAlignedEncoder, hash_tensors
 from dualproto_wsi.model.weights import check_weights, load_strictly, read_tensors
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -41,7 +41,7 @@ _UNUSED = ("attn_pool_caption.", "ln_caption.")  # of the captioning half of CON
 _RECIPE = 1  # part of the hash: raise it when levels are made in another way from the same weights
 
 
-class ConchEncoder(ImageEncoder):
+class ConchEncoder(TextAlignedEncoder):
     """CONCH's ViT-B/16 with its contrastive pooler; levels are the raw outputs of blocks 2, 5, 8 and 11.
 
     Built at 448 px; other sizes get position embeddings resampled (bicubic, antialiased). Runs under autocast, and
@@ -65,16 +65,15 @@ class ConchEncoder(ImageEncoder):
     grid_px = 16
     step_px = 16
     mpp = 0.5
+    native_px = 448
     embedding_dim = 512
     """Length of :meth:`embed`'s and :meth:`patch_embeddings`' vectors."""
-
-    logit_scale: Tensor
 
     def __init__(self, state: Mapping[str, Tensor], file: str = "weights") -> None:
         super().__init__(MEAN, STD)
         with torch.device("meta"):
             self.trunk = timm.create_model(
-                "vit_base_patch16_224", img_size=448, dynamic_img_size=True, num_classes=0, global_pool=""
+                "vit_base_patch16_224", img_size=self.native_px, dynamic_img_size=True, num_classes=0, global_pool=""
             )
             self.attn_pool_contrast = AttentionalPooler(self.embedding_dim, self.dim, n_head=8, n_queries=1)
             self.ln_contrast = nn.LayerNorm(self.embedding_dim)
@@ -140,18 +139,7 @@ class ConchEncoder(ImageEncoder):
 
     @torch.no_grad()
     def patch_embeddings(self, images: Tensor) -> Tensor:
-        """Return each patch in the space of the texts: the pool of its token alone (the module says why).
-
-        Parameters
-        ----------
-        images : Tensor of float, shape (N, 3, H, W)
-            RGB, 0…1.
-
-        Returns
-        -------
-        Tensor of float32, shape (N, 512, H / 16, W / 16)
-            Of length 1 over the channels.
-        """
+        """Return the pool of each token alone, float32 (N, 512, H / 16, W / 16); the module says why."""
         tokens = self._tokens(images)[:, self.trunk.num_prefix_tokens :]
         attention = self.attn_pool_contrast.attn
         value_bias = attention.in_proj_bias.chunk(3)[2]
@@ -162,7 +150,7 @@ class ConchEncoder(ImageEncoder):
 
     def _tokens(self, images: Tensor) -> Tensor:
         """Return all tokens after the last norm, (N, 1 + h * w, 768)."""
-        tokens: Tensor = self.trunk.forward_features(self._prepare((images - self.mean) / self.std))
+        tokens: Tensor = self.trunk.forward_features(self._prepare(self.normalise(images)))
         return tokens
 
     def _pool(self, tokens: Tensor) -> Tensor:

@@ -85,6 +85,13 @@ class ImageEncoder(nn.Module):
         ValueError
             If the shape is another.
         """
+        return self.levels(self.normalise(images))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return images with the encoder's own mean and standard deviation taken out.
+
+        Parameters and errors as for :meth:`encode`.
+        """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; give float (N, 3, H, W), RGB 0 to 1")
         height, width = images.shape[2:]
@@ -92,11 +99,41 @@ class ImageEncoder(nn.Module):
             raise ValueError(
                 f"images are {width} x {height} px; the encoder {self.name!r} needs multiples of {self.step_px} px"
             )
-        return self.levels((images - self.mean) / self.std)
+        return (images - self.mean) / self.std
 
     @abstractmethod
     def levels(self, pixels: Tensor) -> list[Tensor]:
         """Return the levels of normalised ``pixels``, float (N, 3, H, W)."""
+
+
+class TextAlignedEncoder(ImageEncoder):
+    """An image encoder that also puts each patch into the space of a text tower.
+
+    Attributes
+    ----------
+    native_px : int
+        Side of the images that it was trained on, model px.
+    logit_scale : Tensor of float32, scalar
+        Factor with which the model turns a cosine between image and text into a logit.
+    """
+
+    native_px: int
+    logit_scale: Tensor
+
+    @abstractmethod
+    def patch_embeddings(self, images: Tensor) -> Tensor:
+        """Return each patch in the space of the texts.
+
+        Parameters
+        ----------
+        images : Tensor of float, shape (N, 3, H, W)
+            RGB, 0…1; H and W multiples of ``step_px``.
+
+        Returns
+        -------
+        Tensor of float32, shape (N, E, H / grid_px, W / grid_px)
+            Of length 1 over the channels.
+        """
 
 
 def hash_tensors(named: Iterable[tuple[str, Tensor]], salt: str) -> str:

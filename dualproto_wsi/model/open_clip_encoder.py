@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dualproto_wsi.errors import DownloadError, ModelNotFound, SettingsError, WeightsMismatch
-from dualproto_wsi.model.encoder import LEVELS, ImageEncoder, hash_tensors
+from dualproto_wsi.model.encoder import LEVELS, TextAlignedEncoder, hash_tensors
 from dualproto_wsi.model.vit_tower import make_tower
 from dualproto_wsi.model.weights import check_weights, read_tensors
 
@@ -33,7 +33,7 @@ _SCHEMAS = ("hf-hub:", "local-dir:")
 _LOADING_ERRORS = (RuntimeError, ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
-class OpenClipEncoder(ImageEncoder):
+class OpenClipEncoder(TextAlignedEncoder):
     """The image tower of a CLIP-like model; the text tower is dropped.
 
     Sizes other than the one that the model was trained at get position embeddings resampled (bicubic, antialiased).
@@ -66,6 +66,7 @@ class OpenClipEncoder(ImageEncoder):
         self.tower = make_tower(model.visual, canonical)
         self.dim = self.tower.width
         self.grid_px = self.step_px = self.tower.patch_px
+        self.native_px = preprocessing["size"][0]
         self.mpp = mpp
         self.hash = hash_tensors(self.state_dict().items(), "open_clip 1")
         self.register_buffer("logit_scale", model.logit_scale.detach().float().exp().reshape(()), persistent=False)
@@ -84,23 +85,13 @@ class OpenClipEncoder(ImageEncoder):
 
     @torch.no_grad()
     def patch_embeddings(self, images: Tensor) -> Tensor:
-        """Return each patch in the space of the texts.
+        """Return each patch in the space of the texts, float32 (N, E, H / grid_px, W / grid_px).
 
         In the last block a token attends to itself alone: the softmax over one key is 1, so attention is its value path
         (as in MaskCLIP; Zhou, Loy and Dai, 2022). Then the model's last norm and projection are applied to each token
         as if it were the pooled one.
-
-        Parameters
-        ----------
-        images : Tensor of float, shape (N, 3, H, W)
-            RGB, 0…1.
-
-        Returns
-        -------
-        Tensor of float32, shape (N, embedding dim, H / grid_px, W / grid_px)
-            Of length 1 over the channels.
         """
-        tokens = self.tower.embed((images - self.mean) / self.std)
+        tokens = self.tower.embed(self.normalise(images))
         for block in list(self.tower.blocks)[:-1]:
             tokens = block(tokens)
         tokens = self.tower.project(self.tower.attend_to_self(tokens))

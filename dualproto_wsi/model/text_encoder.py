@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dualproto_wsi.errors import ModelNotFound, SettingsError
-from dualproto_wsi.model.encoder import ImageEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,8 @@ def build_text_encoder(name: str, weights: Path | None = None, tokenizer: Path |
 
 
 def text_features(
-    encoder: ImageEncoder,
+    name: str,
+    image_hash: str,
     texts: Sequence[str],
     weights: Path | None = None,
     tokenizer: Path | None = None,
@@ -78,8 +78,10 @@ def text_features(
 
     Parameters
     ----------
-    encoder : ImageEncoder
-        Whose hash names the cache's file.
+    name : str
+        The encoder's name.
+    image_hash : str
+        Hash of the image encoder; names the cache's file.
     texts : sequence of str
         P descriptions.
     weights, tokenizer : Path or None
@@ -99,9 +101,9 @@ def text_features(
     """
 
     def compute(missing: list[str]) -> Tensor:
-        return build_text_encoder(encoder.name, weights, tokenizer).features(missing)
+        return build_text_encoder(name, weights, tokenizer).features(missing)
 
-    file = cache / f"texts-{encoder.hash}.safetensors" if cache else None
+    file = cache / f"texts-{image_hash}.safetensors" if cache else None
     return cached_features(file, texts, compute)
 
 

@@ -164,7 +164,7 @@ class RegionTracer:
         vertices, bounds, region_stop = extract(state.blocks, state.ends, state.components, state.lists, state.counts)
         xy = vertices.view(np.int32).reshape(-1, 2)[:, :: 1 if sys.byteorder == "little" else -1]
         xy[:, 0] >>= 1
-        rings = [xy[start:stop] for start, stop in bounds.tolist()]
+        rings = [xy[start:stop] for start, stop in zip(*bounds.T.tolist(), strict=True)]
         begins, stops = [0, *region_stop.tolist()], region_stop.tolist()
         labels, cells, firsts = (found[name].tolist() for name in ("label", "cells", "first"))
         for i in np.lexsort((found["first"], found["done_row"])).tolist():

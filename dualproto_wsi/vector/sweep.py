@@ -13,8 +13,8 @@ from dualproto_wsi.vector.compiled import compiled
 from dualproto_wsi.vector.trace_state import (
     BLOCKS,
     DONE,
-    MERGED,
     ENDS,
+    MERGED,
     UNUSED,
     Float64,
     Int32,

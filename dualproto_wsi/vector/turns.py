@@ -91,14 +91,7 @@ def _turn(
         component = components[owners[out]]
         component.vertices += 1
         ahead, back = _met(into, left, under), _met(out, right, over)
-        if ahead < 0 and back < 0:
-            ahead, back = _begin(blocks, ends, counts, vertex | touch)
-        elif ahead < 0:
-            _go_back(blocks, ends[back], counts, vertex | touch)
-        else:
-            _go_ahead(blocks, ends[ahead], counts, vertex | touch)
-            if back >= 0:
-                _join(blocks, ends, component, counts, ahead, back)
+        ahead, back = _grow(blocks, ends, component, counts, ahead, back, vertex | touch)
         if into == RIGHT:
             new_over = back
         elif into == DOWN:
@@ -116,6 +109,22 @@ def _met(edge: int, up: int, left: int) -> int:
     if edge == UP:
         return up
     return left if edge == LEFT else -1
+
+
+@compiled
+def _grow(
+    blocks: Records, ends: Records, component: Records, counts: Int64, ahead: int, back: int, vertex: int
+) -> tuple[int, int]:
+    """Add a vertex at the ends that meet in it, -1 for those that are not there yet; return the ends."""
+    if ahead < 0 and back < 0:
+        return _begin(blocks, ends, counts, vertex)
+    if ahead < 0:
+        _go_back(blocks, ends[back], counts, vertex)
+    else:
+        _go_ahead(blocks, ends[ahead], counts, vertex)
+        if back >= 0:
+            _join(blocks, ends, component, counts, ahead, back)
+    return ahead, back
 
 
 @compiled

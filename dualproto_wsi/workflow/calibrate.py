@@ -10,7 +10,9 @@ from torch import Tensor
 from dualproto_wsi.data.crops import ABSENT, CropGrid
 
 
-def fit_calibration(maps: Sequence[Tensor], crops: Sequence[Sequence[CropGrid]], cell_px: int) -> tuple[float, list[float]]:
+def fit_calibration(
+    maps: Sequence[Tensor], crops: Sequence[Sequence[CropGrid]], cell_px: int
+) -> tuple[float, list[float]]:
     """Fit a temperature and a bias per class so that places get probability only for classes that their crop holds.
 
     Minimises the mean over places of -log of the summed probability of the classes that are present in the smallest

@@ -81,12 +81,14 @@ def import_released(
         If the bundle cannot be written.
     """
     state = _state(checkpoint)
+    _check_descriptions(state, scheme)
+    head = _head(state, len(scheme), checkpoint)
     conch_path = find_weights(weights)
     conch = read_tensors(conch_path)
     _check_conch(state, conch, checkpoint, conch_path)
     encoder = ReleasedConchEncoder(conch, str(conch_path))
-    features = _text_features(state, scheme, ConchTextTower(conch, str(conch_path)), ConchTokenizer(tokenizer))
-    head = _head(state, features, len(scheme), checkpoint)
+    tower, words = ConchTextTower(conch, str(conch_path)), ConchTokenizer(tokenizer)
+    head.bank.text_features.copy_(_text_features(state, scheme, tower, words))
     card = ModelCard(
         name=checkpoint.stem,
         version="released",
@@ -141,6 +143,28 @@ def _check_conch(state: Mapping[str, Tensor], conch: Mapping[str, Tensor], check
         )
 
 
+def _check_descriptions(state: Mapping[str, Tensor], scheme: ClassScheme) -> None:
+    classes, prototypes = len(state[_CONTEXT]), len(state[_IMAGE_PROTOTYPES])
+    given = sum(len(tissue.descriptions) for tissue in scheme)
+    if (len(scheme), given) != (classes, prototypes):
+        raise DataError(
+            f"the vocabulary has {len(scheme)} classes with {given} descriptions, the checkpoint {classes} with "
+            f"{prototypes}; give the ones it was trained with (--prompts)"
+        )
+
+
+def _head(state: Mapping[str, Tensor], classes: int, checkpoint: Path) -> DualProtoHead:
+    """Return the checkpoint's head; its text features are still zeros."""
+    empty = torch.zeros(len(state[_IMAGE_PROTOTYPES]), RELEASED_HEAD.text_dim)
+    ours = from_released({key: value for key, value in state.items() if not key.startswith(_ADAPTER)}, empty)
+    with torch.device("meta"):
+        head = DualProtoHead(RELEASED_HEAD, ReleasedConchEncoder.dim, classes, len(empty) // classes, empty)
+    advice = "only heads of the published shape can be imported"
+    check_weights(ours, head.state_dict(), str(checkpoint), "the released head", advice)
+    head.load_state_dict({key: value.detach().float().clone() for key, value in ours.items()}, assign=True)
+    return head
+
+
 def _text_features(
     state: Mapping[str, Tensor], scheme: ClassScheme, tower: ConchTextTower, tokenizer: ConchTokenizer
 ) -> Tensor:
@@ -148,23 +172,5 @@ def _text_features(
     context = state[_CONTEXT].float()
     owners = [index for index, tissue in enumerate(scheme) for _ in tissue.descriptions]
     texts = [text for tissue in scheme for text in tissue.descriptions]
-    prototypes = len(state[_IMAGE_PROTOTYPES])
-    if len(scheme) != len(context) or len(texts) != prototypes:
-        raise DataError(
-            f"the vocabulary has {len(scheme)} classes with {len(texts)} descriptions, the checkpoint {len(context)} "
-            f"with {prototypes}; give the ones it was trained with (--prompts)"
-        )
     with torch.no_grad():
         return tower.released(lay_out(tokenizer(texts), owners, slots=context.shape[1]), context)
-
-
-def _head(state: Mapping[str, Tensor], features: Tensor, classes: int, checkpoint: Path) -> DualProtoHead:
-    ours = from_released({key: value for key, value in state.items() if not key.startswith(_ADAPTER)}, features)
-    with torch.device("meta"):
-        head = DualProtoHead(
-            RELEASED_HEAD, ReleasedConchEncoder.dim, classes, len(features) // classes, torch.empty(features.shape)
-        )
-    advice = "only heads of the published shape can be imported"
-    check_weights(ours, head.state_dict(), str(checkpoint), "the released head", advice)
-    head.load_state_dict({key: value.detach().float().clone() for key, value in ours.items()}, assign=True)
-    return head

@@ -23,3 +23,13 @@ class Listener:
 
     def slide_finished(self, outcome: SlideOutcome) -> None:
         """Hear what became of a slide."""
+
+
+class TrainListener:
+    """Hears of a training's progress; every method does nothing until it is overridden."""
+
+    def fit_started(self, title: str, epochs: int) -> None:
+        """Hear that a fit begins: a fold's, or the final one."""
+
+    def epoch_done(self, loss: float) -> None:
+        """Hear the mean loss of an epoch."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -48,49 +47,46 @@ def crop_loss(
     origin : (int, int)
         Row and column of the window's first pixel, px of the image.
     cell_px : int
-        Side of a cell of ``scores``, px.
+        Side of a cell of ``scores``, px; divides the origin, and size and step of every grid.
     sharpness : float
         Of :func:`pool_scores`.
     weights : Tensor of float32, shape (sizes, K)
-        Weight of the crops that hold a class, a row a size.
+        Weight of the crops that hold a class, a row a grid.
     """
-    total = scores.new_zeros(())
-    sizes = 0
-    for grid, weight in zip(grids, weights, strict=False):
-        inside = [_inside(grid, first, cells * cell_px, 1 + axis) for axis, (first, cells) in enumerate(_axes(origin, scores))]
-        (row, rows), (column, columns) = inside
-        if rows <= 0 or columns <= 0:
+    losses = []
+    for grid, weight in zip(grids, weights, strict=True):
+        first, (rows, columns) = _crops_inside(grid, origin, scores.shape[1] * cell_px, scores.shape[2] * cell_px)
+        if rows < 1 or columns < 1:
             continue
-        part = scores[:, (row * grid.step - origin[0]) // cell_px :, (column * grid.step - origin[1]) // cell_px :]
-        pooled = pool_scores(part, grid.size // cell_px, grid.step // cell_px, sharpness)[:, :rows, :columns]
-        labels = torch.from_numpy(grid.labels[:, row : row + rows, column : column + columns]).to(scores.device)
-        losses = F.binary_cross_entropy_with_logits(
-            pooled, (labels == PRESENT).float(), reduction="none", pos_weight=weight[:, None, None]
-        )
-        known = labels != UNKNOWN
-        total = total + (losses * known).sum() / known.sum().clamp_min(1)
-        sizes += 1
-    return total / max(sizes, 1)
+        labels = torch.from_numpy(grid.labels[:, first[0] : first[0] + rows, first[1] : first[1] + columns])
+        top, left = ((position * grid.step - start) // cell_px for position, start in zip(first, origin, strict=True))
+        pooled = pool_scores(scores[:, top:, left:], grid.size // cell_px, grid.step // cell_px, sharpness)
+        pooled = pooled[:, : labels.shape[1], : labels.shape[2]]
+        present, known = ((labels == PRESENT).to(scores), (labels != UNKNOWN).to(scores))
+        loss = F.binary_cross_entropy_with_logits(pooled, present, known, pos_weight=weight[:, None, None])
+        losses.append(loss)
+    return torch.stack(losses).mean() if losses else scores.sum() * 0
 
 
-def _axes(origin: tuple[int, int], scores: Tensor) -> Iterable[tuple[int, int]]:
-    return zip(origin, scores.shape[1:], strict=True)
+def _crops_inside(
+    grid: CropGrid, origin: tuple[int, int], height: int, width: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the grid position of the first crop inside a window, and how many rows and columns of crops are."""
+    first = tuple(-(-start // grid.step) for start in origin)
+    ends = (
+        (start + length - grid.size) // grid.step + 1 for start, length in zip(origin, (height, width), strict=True)
+    )
+    counts = (min(end, limit) - f for end, limit, f in zip(ends, grid.labels.shape[1:], first, strict=True))
+    return (first[0], first[1]), (next(counts), next(counts))
 
 
-def _inside(grid: CropGrid, first: int, length: int, axis: int) -> tuple[int, int]:
-    """Return the position of the first crop inside first…first+length, and how many are, along an axis of labels."""
-    start = math.ceil(first / grid.step)
-    stop = min((first + length - grid.size) // grid.step + 1, grid.labels.shape[axis])
-    return start, stop - start
-
-
-def class_weights(images: Iterable[Sequence[CropGrid]], names: Sequence[str], balance: float) -> Tensor:
+def class_weights(images: Sequence[Sequence[CropGrid]], names: Sequence[str], balance: float) -> Tensor:
     """Return the weight of crops that hold a class, (absent / present crops) to the power of ``balance``.
 
     Parameters
     ----------
-    images : iterable of sequence of CropGrid
-        Crops of all training images, one grid a size.
+    images : sequence of sequence of CropGrid
+        Crops of all training images, one grid a size, all with the same sizes.
     names : sequence of str
         The K classes.
     balance : float
@@ -105,24 +101,18 @@ def class_weights(images: Iterable[Sequence[CropGrid]], names: Sequence[str], ba
     DataError
         If a class is in no crop at all, or in every one.
     """
-    present: dict[int, np.ndarray] = {}
-    absent: dict[int, np.ndarray] = {}
-    for grids in images:
-        for grid in grids:
-            for counts, value in ((present, PRESENT), (absent, ABSENT)):
-                counts[grid.size] = counts.get(grid.size, 0) + (grid.labels == value).sum((1, 2))
-    if not present:
-        raise DataError("no image is as large as the smallest crop; choose smaller crop_sizes")
-    for word, counts, what in (("no", present, "present"), ("every", absent, "absent")):
-        for name, number in zip(names, sum(counts.values()), strict=True):
-            if number == 0:
-                raise DataError(
-                    f"class {name!r} is {'in no' if word == 'no' else 'in every'} training crop: nothing can be learned "
-                    f"from crops if it is never {what}; "
-                    + ("leave it out with --classes, or lower min_points" if word == "no" else "use smaller crop_sizes")
-                )
-    ratio = np.stack([(absent[size] + 1) / (present[size] + 1) for size in present])
-    return torch.tensor(ratio**balance, dtype=torch.float32).clamp(0.1, 10)
+    present, absent = (
+        np.array([[(grid.labels == value).sum((1, 2)) for grid in grids] for grids in images]).sum(0)
+        for value in (PRESENT, ABSENT)
+    )
+    for name, held, free in zip(names, present.sum(0), absent.sum(0), strict=True):
+        if not held:
+            raise DataError(f"class {name!r} is in no training crop; leave it out with --classes, or add images of it")
+        if not free:
+            raise DataError(
+                f"class {name!r} is in every training crop; use smaller crop_sizes, or add images without it"
+            )
+    return torch.tensor(((absent + 1) / (present + 1)) ** balance, dtype=torch.float32).clamp(0.1, 10)
 
 
 def diversity_loss(prototypes: Tensor, classes: int) -> Tensor:
@@ -135,7 +125,7 @@ def diversity_loss(prototypes: Tensor, classes: int) -> Tensor:
     classes : int
         K.
     """
-    grouped = prototypes.unflatten(0, (classes, -1))
+    grouped = prototypes.reshape(classes, -1, prototypes.shape[1])
     cosine = (grouped @ grouped.mT).triu(diagonal=1).clamp_min(0)
-    pairs = grouped.shape[1] * (grouped.shape[1] - 1) / 2
-    return cosine.square().sum() / (classes * max(pairs, 1))
+    pairs = classes * grouped.shape[1] * (grouped.shape[1] - 1) // 2
+    return cosine.square().sum() / max(pairs, 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dualproto_wsi.errors import DualProtoError, OutputError
+from dualproto_wsi.errors import DualProtoError, OutputError, SlideNotFound, SlideUnreadable
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.model.checkpoint import find_model, load_model
 from dualproto_wsi.settings import SegmentSettings
@@ -59,7 +59,9 @@ def segment_slides(
         If nothing can be done at all: no slides, no such model or device, no place to write.
     """
     listener = listener or Listener()
-    slides = find_slides(paths)
+    slides = [slide for slide in find_slides(paths) if out.resolve() not in slide.resolve().parents]
+    if not slides:
+        raise SlideNotFound(f"{', '.join(map(str, paths))}: no slides found; name slide files, or folders that hold some")
     folders = result_folders(slides, out)
     model_path = find_model(settings.inference.model)
     engine = Engine.prepare(load_model(settings.inference.model), settings.inference)
@@ -131,6 +133,11 @@ class SlideJob:
             with clock("tissue"):
                 tissue = find_tissue(reader, self.settings.tissue, mpp)
             grid = LabelGrid.over(reader.info.content, mpp, model.stride_px * model.mpp)
+            if not grid.columns or not grid.rows:
+                raise SlideUnreadable(
+                    f"{self.slide.name}: {reader.info.width} x {reader.info.height} px at {mpp:g} µm/px is smaller than "
+                    f"a cell of the label map ({grid.cell_um:g} µm); is this the slide, and is --mpp right?"
+                )
             plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, self.settings.tiling.overlap)
             self.listener.slide_planned(self.slide, plan.tiles)
             self.folder.mkdir(parents=True, exist_ok=True)

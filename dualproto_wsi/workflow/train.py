@@ -31,19 +31,10 @@ from dualproto_wsi.workflow.calibrate import fit_calibration
 from dualproto_wsi.workflow.evaluate import Evaluation, part_patients, predict_map, score_points
 from dualproto_wsi.workflow.fit import LabelledImage, fit_head
 from dualproto_wsi.workflow.inference import choose_device
+from dualproto_wsi.workflow.listener import TrainListener
 
 WINDOW_PX = 448
 """Window that a trained bundle asks for at inference, model px."""
-
-
-class TrainListener:
-    """Hears of a training's progress; every method does nothing until it is overridden."""
-
-    def fit_started(self, title: str, epochs: int) -> None:
-        """Hear that a fit begins: a fold's, or the final one."""
-
-    def epoch_done(self, loss: float) -> None:
-        """Hear the mean loss of an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +139,9 @@ class _Job:
         maps: dict[int, Tensor] = {}
         for number, held_out in enumerate(patient_folds(patients, self.settings.folds, self.settings.seed), start=1):
             head = self.fit(f"fold {number}/{self.settings.folds}", sorted(set(everything) - set(held_out)))
-            model = DualProtoSegmenter(self.encoder, head, _card(Path("fold"), self.settings, self.classes, self.encoder, []))
+            model = DualProtoSegmenter(
+                self.encoder, head, _card(Path("fold"), self.settings, self.classes, self.encoder, [])
+            )
             maps |= {i: predict_map(model, images[i].pixels) for i in held_out}
         cell_px = self.encoder.grid_px // max(self.settings.head.upsampling)
         ordered = [maps[i] for i in everything]

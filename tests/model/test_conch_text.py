@@ -23,7 +23,9 @@ from dualproto_wsi.model.conch_text import (
     PromptLearner,
     lay_out,
 )
+from dualproto_wsi.model.prompts import load_vocabulary
 from dualproto_wsi.model.weights import read_tensors
+from dualproto_wsi.model.zero_shot import build_zero_shot
 
 
 def relative(found: torch.Tensor, expected: np.ndarray) -> float:
@@ -170,6 +172,17 @@ def test_tokenizer_file_must_exist_and_be_conchs(tokenizer_file, tmp_path):
     other.write_text(json.dumps(data))
     with pytest.raises(WeightsMismatch, match=r"other\.json: not CONCH's tokenizer: \d+ tokens with .*'<pad>': None"):
         ConchTokenizer(other)
+
+
+def test_zero_shot_with_conch(conch_file, tokenizer_file, tmp_path):
+    scheme = load_vocabulary("bcss", only=["Tumor", "Necrosis"])
+    model = build_zero_shot("conch", scheme, conch_file, tokenizer_file, tmp_path)
+    assert (model.window_px, model.stride_px, model.mpp, model.features.shape) == (448, 4, 0.5, (20, 512))
+    assert model(torch.zeros(1, 32, 48, 3, dtype=torch.uint8)).shape == (1, 2, 8, 12)
+    again = build_zero_shot("conch", scheme, conch_file, tmp_path / "no tokenizer is needed", tmp_path)
+    assert torch.equal(again.features, model.features)
+    with pytest.raises(ValueError, match="images are 40 x 32 px; the encoder 'conch' needs multiples of 16 px"):
+        model(torch.zeros(1, 32, 40, 3, dtype=torch.uint8))
 
 
 def test_another_models_text_tower_is_refused(conch_file):

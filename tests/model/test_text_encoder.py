@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from dualproto_wsi.errors import ModelNotFound, SettingsError
-from dualproto_wsi.model.encoder import build_encoder
 from dualproto_wsi.model.text_encoder import build_text_encoder, cached_features, text_features
 
 
@@ -51,6 +50,6 @@ def test_a_damaged_file_is_made_anew_and_an_unwritable_one_costs_time_only(tmp_p
 
 def test_an_encoder_without_texts_says_so(tmp_path):
     with pytest.raises(ModelNotFound, match="the encoder 'compact' has no text tower; use conch or open_clip:MODEL"):
-        text_features(build_encoder("compact"), ["tumor"], cache=tmp_path)
+        text_features("compact", "0123", ["tumor"], cache=tmp_path)
     with pytest.raises(SettingsError, match=r"--tokenizer .*: open_clip:ViT-B-32 comes with its own; leave the option"):
         build_text_encoder("open_clip:ViT-B-32", tokenizer=tmp_path / "x.json")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dualproto_wsi.classes import ClassScheme
+from dualproto_wsi.errors import SlideNotFound
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.settings import OutputSettings, ReadSettings, SegmentSettings, TilingSettings
 from dualproto_wsi.vector.geojson import read_regions
@@ -98,7 +99,8 @@ def test_a_slide_of_glass_is_empty_and_has_its_files(tmp_path, make_slide):
 def test_a_slide_smaller_than_a_window_and_one_smaller_than_a_cell(tmp_path, make_slide):
     slides = [make_slide(tmp_path / "a.tif", 100, 130), make_slide(tmp_path / "b.tif", 2, 3)]
     outcomes = list(segment_slides(slides, tmp_path / "out", SegmentSettings()))
-    assert [outcome.status for outcome in outcomes] == ["done", "empty"], [o.error for o in outcomes]
+    assert [outcome.status for outcome in outcomes] == ["done", "failed"], [o.error for o in outcomes]
+    assert outcomes[1].error.startswith("b.tif: 3 x 2 px at 0.5 µm/px is smaller than a cell of the label map (2 µm)")
     check(outcomes[0].folder)
 
 
@@ -111,6 +113,19 @@ def test_two_slides_of_one_name_do_not_collide(tmp_path, make_slide):
     assert len({outcome.folder for outcome in outcomes}) == 2
     for outcome, height in zip(outcomes, (300, 400), strict=True):
         assert check(outcome.folder)[0]["slide"]["height"] == height
+
+
+def test_results_inside_the_slide_folder_are_not_taken_for_slides(tmp_path, make_slide):
+    make_slide(tmp_path / "a.tif", 300, 300)
+    for _ in range(2):
+        (outcome,) = segment_slides([tmp_path], tmp_path / "out", SegmentSettings())
+        assert outcome.slide.name == "a.tif"
+
+
+def test_no_slides_at_all(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(SlideNotFound, match="no slides found; name slide files, or folders that hold some"):
+        list(segment_slides([tmp_path], tmp_path / "out", SegmentSettings()))
 
 
 def test_listener_hears_of_everything(tmp_path, small_slide):
@@ -161,7 +176,7 @@ def test_an_unexpected_error_costs_one_slide_and_is_logged(tmp_path, small_slide
 
 def test_frames_differ_by_the_bounds(tmp_path, shared):
     slide = shared / "data" / "slides" / "bounds.scn"
-    read = ReadSettings(mpp=0.5)
+    read = ReadSettings(mpp=2.0)
     frames = {}
     for frame in ("qupath", "slide"):
         settings = SegmentSettings(read=read, output=OutputSettings(frame=frame))

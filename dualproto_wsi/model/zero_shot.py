@@ -1,0 +1,172 @@
+"""Segmentation from descriptions alone, without any training.
+
+Every patch is put into the space of the texts (:meth:`TextAlignedEncoder.patch_embeddings`) and compared with every
+description. The score of a description is the cosine times the model's own logit scale; a class's score is the smooth
+maximum over its descriptions, ``log mean exp``, so that a class is found where any one of them fits and none gains from
+having many. The map has the encoder's grid and is brought to finer cells by bilinear interpolation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dualproto_wsi.classes import ClassScheme
+from dualproto_wsi.errors import ModelNotFound, SettingsError
+from dualproto_wsi.model.encoder import TextAlignedEncoder, build_encoder
+from dualproto_wsi.model.text_encoder import text_features
+
+NAME = "zero-shot"
+MAX_SCALE = 100.0
+"""CLIP's bound on the logit scale."""
+
+UPSAMPLING = 4
+"""Cells of the map along a side of a cell of the encoder's grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotCard:
+    """What a zero-shot model is; takes the place of a bundle's model card in a record."""
+
+    encoder: str
+    encoder_hash: str
+    classes: ClassScheme
+    mpp: float
+    window_px: int
+    stride_px: int
+    name: str = NAME
+    limits: str = "no training and no calibration: scores compare descriptions, they are no probabilities of tissue"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        data = asdict(self)
+        return data | {"classes": self.classes.to_json()}
+
+
+class ZeroShotSegmenter(nn.Module):
+    """Pixels in, class logits out, from text features; used like a ``DualProtoSegmenter``.
+
+    Parameters
+    ----------
+    encoder : TextAlignedEncoder
+        Frozen.
+    scheme : ClassScheme
+        K classes with D_k descriptions each, at least one.
+    features : Tensor of float, shape (P, E)
+        One a description, class by class, of length 1.
+    window_px : int or None
+        Side of a window, model px; None: the encoder's own.
+
+    Raises
+    ------
+    SettingsError
+        If a class has no description.
+    ValueError
+        If features and descriptions are not equally many.
+    """
+
+    features: Tensor
+
+    def __init__(
+        self, encoder: TextAlignedEncoder, scheme: ClassScheme, features: Tensor, window_px: int | None = None
+    ) -> None:
+        super().__init__()
+        self._counts = [len(tissue.descriptions) for tissue in scheme]
+        for tissue, count in zip(scheme, self._counts, strict=True):
+            if not count:
+                raise SettingsError(f"class {tissue.name!r} has no description; zero-shot needs at least one a class")
+        if sum(self._counts) != len(features):
+            raise ValueError(f"{len(features)} features for {sum(self._counts)} descriptions")
+        self.encoder = encoder
+        self.card = ZeroShotCard(
+            encoder.name,
+            encoder.hash,
+            scheme,
+            encoder.mpp,
+            window_px or encoder.native_px,
+            encoder.grid_px // UPSAMPLING,
+        )
+        self.register_buffer("features", features.float(), persistent=False)
+        self.eval()
+
+    @property
+    def classes(self) -> ClassScheme:
+        """The classes, in order of the logits."""
+        return self.card.classes
+
+    @property
+    def mpp(self) -> float:
+        """Resolution of the images, µm per model px."""
+        return self.card.mpp
+
+    @property
+    def window_px(self) -> int:
+        """Side of a window, model px."""
+        return self.card.window_px
+
+    @property
+    def stride_px(self) -> int:
+        """Side of a cell of the score map, model px."""
+        return self.card.stride_px
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class logits.
+
+        Parameters
+        ----------
+        images : Tensor of uint8, shape (N, H, W, 3), or of float, shape (N, 3, H, W)
+            RGB, 0…255 or 0…1, at ``mpp``; H and W multiples of the encoder's step.
+
+        Returns
+        -------
+        Tensor of float32, shape (N, K, H / stride_px, W / stride_px)
+        """
+        if images.dtype == torch.uint8:
+            images = images.permute(0, 3, 1, 2).float() / 255
+        embeddings = self.encoder.patch_embeddings(images)
+        with torch.autocast(images.device.type, enabled=False):
+            scale = self.encoder.logit_scale.float().clamp(max=MAX_SCALE)
+            scores = scale * F.conv2d(embeddings.float(), self.features[:, :, None, None])
+            merged = [part.logsumexp(1) - math.log(part.shape[1]) for part in torch.split(scores, self._counts, 1)]
+            return F.interpolate(torch.stack(merged, 1), scale_factor=UPSAMPLING, mode="bilinear", align_corners=False)
+
+
+def build_zero_shot(
+    encoder: str,
+    scheme: ClassScheme,
+    weights: Path | None = None,
+    tokenizer: Path | None = None,
+    cache: Path | None = None,
+) -> ZeroShotSegmenter:
+    """Build a zero-shot model; once its text features are in the cache, without a text tower.
+
+    Parameters
+    ----------
+    encoder : str
+        ``conch`` or ``open_clip:MODEL[:PRETRAINED|FILE]``.
+    scheme : ClassScheme
+        Any classes, with descriptions.
+    weights, tokenizer : Path or None
+        The user's files, as for :func:`~dualproto_wsi.model.text_encoder.build_text_encoder`.
+    cache : Path or None
+        Folder of the cache of text features.
+
+    Raises
+    ------
+    ModelNotFound
+        If the encoder has no text side, or a file is not there.
+    WeightsMismatch
+        If a file is another model's.
+    """
+    image_encoder = build_encoder(encoder, weights)
+    if not isinstance(image_encoder, TextAlignedEncoder):
+        raise ModelNotFound(f"--encoder {encoder}: it has no text side; use conch or open_clip:MODEL")
+    texts = [text for tissue in scheme for text in tissue.descriptions]
+    features = text_features(encoder, image_encoder.hash, texts, weights, tokenizer, cache)
+    return ZeroShotSegmenter(image_encoder, scheme, features)
