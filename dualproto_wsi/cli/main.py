@@ -11,7 +11,7 @@ import click
 import dualproto_wsi
 from dualproto_wsi.errors import DualProtoError
 
-VERBS = ("segment", "demo", "info", "doctor", "train", "evaluate", "models")
+VERBS = ("segment", "demo", "verify", "info", "doctor", "models", "train", "evaluate")
 
 
 class VerbGroup(click.Group):

@@ -105,7 +105,9 @@ class ConfusionMatrix:
 
 def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
     over, under = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    return np.divide(over, under, out=np.full(over.shape, np.nan), where=under > 0)
+    out = np.full(over.shape, np.nan)
+    np.divide(over, under, out=out, where=under > 0)
+    return out
 
 
 def _plain(value: float) -> float | None:

@@ -71,7 +71,7 @@ def fit_head(
         If a class is in no crop, or in every one.
     """
     device = encoder.mean.device
-    weights = class_weights((image.crops for image in images), names, settings.balance).to(device)
+    weights = class_weights([image.crops for image in images], names, settings.balance).to(device)
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     classes = len(names)

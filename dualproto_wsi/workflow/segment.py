@@ -61,7 +61,9 @@ def segment_slides(
     listener = listener or Listener()
     slides = [slide for slide in find_slides(paths) if out.resolve() not in slide.resolve().parents]
     if not slides:
-        raise SlideNotFound(f"{', '.join(map(str, paths))}: no slides found; name slide files, or folders that hold some")
+        raise SlideNotFound(
+            f"{', '.join(map(str, paths))}: no slides found; name slide files, or folders that hold some"
+        )
     folders = result_folders(slides, out)
     model_path = find_model(settings.inference.model)
     engine = Engine.prepare(load_model(settings.inference.model), settings.inference)

@@ -97,7 +97,7 @@ def test_a_slide_of_glass_is_empty_and_has_its_files(tmp_path, make_slide):
 
 
 def test_a_slide_smaller_than_a_window_and_one_smaller_than_a_cell(tmp_path, make_slide):
-    slides = [make_slide(tmp_path / "a.tif", 100, 130), make_slide(tmp_path / "b.tif", 2, 3)]
+    slides = [make_slide(tmp_path / "a.tif", 400, 420), make_slide(tmp_path / "b.tif", 2, 3)]
     outcomes = list(segment_slides(slides, tmp_path / "out", SegmentSettings()))
     assert [outcome.status for outcome in outcomes] == ["done", "failed"], [o.error for o in outcomes]
     assert outcomes[1].error.startswith("b.tif: 3 x 2 px at 0.5 µm/px is smaller than a cell of the label map (2 µm)")
