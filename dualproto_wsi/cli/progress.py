@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from dualproto_wsi.workflow.listener import Listener, TrainListener
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 def describe(outcome: SlideOutcome) -> str:
     """Return one line on what became of a slide."""
     if outcome.status == "failed":
-        return f"{outcome.slide.name}: failed: {outcome.error}"
+        return f"failed: {outcome.error}"
     if outcome.status == "empty":
         return f"{outcome.slide.name}: empty (no tissue found)  {outcome.seconds:.1f} s"
     shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.fractions.items())
@@ -28,24 +32,21 @@ def describe(outcome: SlideOutcome) -> str:
     )
 
 
-class ConsoleListener(Listener):
-    """Shows a bar for the slides and one for the windows of the slide at hand, on standard error."""
+class BarListener(Listener):
+    """Shows a bar for the slides and one for the windows of the slide at hand."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._plain = not progress.console.is_terminal
         self._slides: TaskID | None = None
         self._tiles: TaskID | None = None
 
     def run_started(self, slides: list[Path], engine: str) -> None:
-        """Say what runs where."""
+        """Say what runs where, and begin the bar of the slides."""
         self._progress.console.print(f"{len(slides)} slide(s), {engine}", highlight=False)
         self._slides = self._progress.add_task("slides", total=len(slides))
 
     def slide_planned(self, slide: Path, tiles: int) -> None:
         """Begin the bar of a slide's windows."""
-        if self._plain:
-            self._progress.console.print(f"{slide.name}: {tiles} windows …", highlight=False)
         self._tiles = self._progress.add_task(slide.name, total=tiles)
 
     def tiles_done(self, count: int) -> None:
@@ -61,6 +62,40 @@ class ConsoleListener(Listener):
         self._progress.console.print(describe(outcome), highlight=False, markup=False, soft_wrap=True)
         if self._slides is not None:
             self._progress.advance(self._slides)
+
+
+class LineListener(Listener):
+    """Prints a line when something happens, and now and then how far a long slide is; for logs and pipes."""
+
+    def __init__(self, write: Callable[[str], None], every_s: float = 30.0) -> None:
+        self._write = write
+        self._every_s = every_s
+        self._slide = ""
+        self._total = self._done = 0
+        self._started = self._told = 0.0
+
+    def run_started(self, slides: list[Path], engine: str) -> None:
+        """Say what runs where."""
+        self._write(f"{len(slides)} slide(s), {engine}")
+
+    def slide_planned(self, slide: Path, tiles: int) -> None:
+        """Say how much there is to do."""
+        self._slide, self._total, self._done = slide.name, tiles, 0
+        self._started = self._told = time.monotonic()
+        self._write(f"{slide.name}: {tiles} windows …")
+
+    def tiles_done(self, count: int) -> None:
+        """Say how far it is, if the last word is some time ago."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._told >= self._every_s:
+            self._told = now
+            left = (now - self._started) / self._done * (self._total - self._done)
+            self._write(f"{self._slide}: {self._done} of {self._total} windows, about {left / 60:.1f} min left")
+
+    def slide_finished(self, outcome: SlideOutcome) -> None:
+        """Print the outcome."""
+        self._write(describe(outcome))
 
 
 class ConsoleTrainListener(TrainListener):
@@ -88,7 +123,8 @@ class ConsoleTrainListener(TrainListener):
 def console_listener() -> Iterator[Listener]:
     """Show a run on standard error while inside the ``with``."""
     with console_progress() as progress:
-        yield ConsoleListener(progress)
+        terminal = progress.console.is_terminal
+        yield BarListener(progress) if terminal else LineListener(partial(click.echo, err=True))
 
 
 @contextmanager

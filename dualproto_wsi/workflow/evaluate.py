@@ -19,7 +19,7 @@ from dualproto_wsi.model.checkpoint import load_model
 from dualproto_wsi.model.encoder import ImageEncoder
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 from dualproto_wsi.stats.metrics import ConfusionMatrix
-from dualproto_wsi.workflow.fit import pad, to_tensor
+from dualproto_wsi.workflow.fit import pad, predict_logits, to_tensor
 from dualproto_wsi.workflow.inference import choose_device
 
 
@@ -110,15 +110,13 @@ def part_patients(images: Sequence[PointImage], patients: set[str]) -> tuple[lis
     return kept, tuple(sorted({image.patient for image in images} & patients))
 
 
-@torch.inference_mode()
 def predict_map(model: DualProtoSegmenter, pixels: NDArray[np.uint8]) -> Tensor:
     """Return calibrated logits of a whole image in one window, float32 (K, h, w), on the CPU.
 
     The right and lower border are mirrored up to a multiple of the encoder's step; what lies there is in the result.
     """
-    images = pad(to_tensor(pixels)[None], model.encoder.step_px).to(model.bias.device)
-    logits: Tensor = model(images)
-    return logits[0].cpu()
+    logits = predict_logits(model.encoder, model.head, pixels)
+    return logits / model.temperature.cpu() + model.bias[0].cpu()
 
 
 def score_points(confusion: ConfusionMatrix, logits: Tensor, cell_px: int, image: PointImage) -> None:

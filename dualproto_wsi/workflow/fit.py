@@ -144,6 +144,16 @@ def _loss(
     return loss
 
 
+@torch.inference_mode()
+def predict_logits(encoder: ImageEncoder, head: DualProtoHead, pixels: NDArray[np.uint8]) -> Tensor:
+    """Return the head's logits of a whole image in one window, float32 (K, h, w), on the CPU, not calibrated.
+
+    The right and lower border are mirrored up to a multiple of the encoder's step; what lies there is in the result.
+    """
+    images = pad(to_tensor(pixels)[None], encoder.step_px).to(encoder.mean.device)
+    return head.logits(encoder.encode(images))[0].float().cpu()
+
+
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """Return float32 (3, H, W), 0…1, of uint8 (H, W, 3)."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255

@@ -29,7 +29,7 @@ from dualproto_wsi.settings import TrainSettings, to_data
 from dualproto_wsi.stats.metrics import ConfusionMatrix
 from dualproto_wsi.workflow.calibrate import fit_calibration
 from dualproto_wsi.workflow.evaluate import Evaluation, part_patients, predict_map, score_points
-from dualproto_wsi.workflow.fit import LabelledImage, fit_head
+from dualproto_wsi.workflow.fit import LabelledImage, fit_head, predict_logits
 from dualproto_wsi.workflow.inference import choose_device
 from dualproto_wsi.workflow.listener import TrainListener
 
@@ -95,27 +95,32 @@ def train_model(
         text_features = SentenceEncoder().encode([text for c in classes for text in c.descriptions])
     device = choose_device(settings.device)
     encoder: ImageEncoder = build_encoder(settings.encoder).to(device)
-    job = _Job(settings, classes, encoder, text_features, _label(images, classes, settings), listener)
-    head, temperature, bias, folds = job.cross_fit(images)
-    card = _card(output, settings, classes, encoder, images)
-    card = replace(card, temperature=temperature, bias=tuple(bias))
-    model = DualProtoSegmenter(encoder, head, card).to(device)
+    labelled = [
+        LabelledImage(image.pixels, label_crops(image, len(classes), settings.crop_sizes, settings.min_points))
+        for image in images
+    ]
+    job = _Job(settings, classes.names, encoder, text_features, labelled, listener)
+    card = _card(output.stem, settings, classes, encoder, images)
+    folds = None
+    if settings.folds:
+        maps = job.held_out_maps(images)
+        temperature, bias = fit_calibration(maps, [image.crops for image in labelled], card.stride_px)
+        card = replace(card, temperature=temperature, bias=tuple(bias))
+        folds = ConfusionMatrix(classes.names)
+        for image, logits in zip(images, maps, strict=True):
+            score_points(folds, logits / temperature + torch.tensor(bias)[:, None, None], card.stride_px, image)
+    model = DualProtoSegmenter(encoder, job.fit("final", range(len(images))), card).to(device)
     test = _test(model, root, settings, images)
-    scores: dict[str, Any] = {"measured": "label map under each labelled point; points are not masks"}
-    if folds:
-        scores["cross_validation"] = {"split": settings.split, "folds": settings.folds, **folds.to_json()}
-    if test:
-        scores["test"] = {"split": settings.test_split, **test.to_json()}
-    card = replace(card, scores=scores, training=card.training | {"seconds": round(time.monotonic() - started)})
+    model.card = replace(card, scores=_scores(settings, folds, test), training=card.training | _effort(started))
     output.parent.mkdir(parents=True, exist_ok=True)
-    save_bundle(output, DualProtoSegmenter(encoder, head, card))
-    return TrainReport(card, folds, test)
+    save_bundle(output, model)
+    return TrainReport(model.card, folds, test)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     settings: TrainSettings
-    classes: ClassScheme
+    names: Sequence[str]
     encoder: ImageEncoder
     text_features: Tensor
     labelled: list[LabelledImage]
@@ -124,39 +129,17 @@ class _Job:
     def fit(self, title: str, chosen: Sequence[int]) -> DualProtoHead:
         self.listener.fit_started(title, self.settings.epochs)
         images = [self.labelled[i] for i in chosen]
-        return fit_head(
-            self.encoder, images, self.classes.names, self.text_features, self.settings, self.listener.epoch_done
-        )
+        return fit_head(self.encoder, images, self.names, self.text_features, self.settings, self.listener.epoch_done)
 
-    def cross_fit(
-        self, images: Sequence[PointImage]
-    ) -> tuple[DualProtoHead, float, list[float], ConfusionMatrix | None]:
-        """Return the head fitted on everything, calibration from held-out patients, and their points' scores."""
-        everything = range(len(images))
-        if not self.settings.folds:
-            return self.fit("final", everything), 1.0, [0.0] * len(self.classes), None
-        patients = [image.patient for image in images]
+    def held_out_maps(self, images: Sequence[PointImage]) -> list[Tensor]:
+        """Return logits of each image from a head that was fitted without its patient."""
         maps: dict[int, Tensor] = {}
-        for number, held_out in enumerate(patient_folds(patients, self.settings.folds, self.settings.seed), start=1):
-            head = self.fit(f"fold {number}/{self.settings.folds}", sorted(set(everything) - set(held_out)))
-            model = DualProtoSegmenter(
-                self.encoder, head, _card(Path("fold"), self.settings, self.classes, self.encoder, [])
-            )
-            maps |= {i: predict_map(model, images[i].pixels) for i in held_out}
-        cell_px = self.encoder.grid_px // max(self.settings.head.upsampling)
-        ordered = [maps[i] for i in everything]
-        temperature, bias = fit_calibration(ordered, [image.crops for image in self.labelled], cell_px)
-        confusion = ConfusionMatrix(self.classes.names)
-        for image, logits in zip(images, ordered, strict=True):
-            score_points(confusion, logits / temperature + torch.tensor(bias)[:, None, None], cell_px, image)
-        return self.fit("final", everything), temperature, bias, confusion
-
-
-def _label(images: Sequence[PointImage], classes: ClassScheme, settings: TrainSettings) -> list[LabelledImage]:
-    return [
-        LabelledImage(image.pixels, label_crops(image, len(classes), settings.crop_sizes, settings.min_points))
-        for image in images
-    ]
+        parts = patient_folds([image.patient for image in images], self.settings.folds, self.settings.seed)
+        for number, held_out in enumerate(parts, start=1):
+            rest = sorted(set(range(len(images))) - set(held_out))
+            head = self.fit(f"fold {number}/{self.settings.folds}", rest)
+            maps |= {i: predict_logits(self.encoder, head, images[i].pixels) for i in held_out}
+        return [maps[i] for i in range(len(images))]
 
 
 def _test(
@@ -174,15 +157,28 @@ def _test(
     return Evaluation(confusion, None, len(unseen), len({image.patient for image in unseen}), left_out)
 
 
+def _scores(settings: TrainSettings, folds: ConfusionMatrix | None, test: Evaluation | None) -> dict[str, Any]:
+    scores: dict[str, Any] = {"measured": "the label map under each labelled nucleus; points are not masks"}
+    if folds:
+        scores["cross_validation"] = {"split": settings.split, "folds": settings.folds, **folds.to_json()}
+    if test:
+        scores["test"] = {"split": settings.test_split, **test.to_json()}
+    return scores
+
+
+def _effort(started: float) -> dict[str, Any]:
+    return {"seconds": round(time.monotonic() - started), "threads": torch.get_num_threads()}
+
+
 def _card(
-    output: Path, settings: TrainSettings, classes: ClassScheme, encoder: ImageEncoder, images: Sequence[PointImage]
+    name: str, settings: TrainSettings, classes: ClassScheme, encoder: ImageEncoder, images: Sequence[PointImage]
 ) -> ModelCard:
-    names = ", ".join(classes.names)
+    known = ", ".join(classes.names)
     packages = ("dualproto-wsi", "torch", "timm", "numpy")
     return ModelCard(
-        name=output.stem,
+        name=name,
         version="1",
-        description=f"{names} on H&E, trained from image-level labels of crops",
+        description=f"{known} on H&E, trained from image-level labels of crops",
         classes=classes,
         encoder=encoder.name,
         encoder_hash=encoder.hash,
@@ -199,9 +195,9 @@ def _card(
         },
         licence="Apache-2.0",
         limits=(
-            f"A demonstration model: it knows {names} and nothing else (no necrosis, fat, blood, normal epithelium or "
+            f"A demonstration model: it knows {known} and nothing else (no necrosis, fat, blood, normal epithelium or "
             "other tissue), gives every place one of them, and was trained on few images of one organ. Not for "
             "diagnosis."
         ),
-        created_with={"python": platform.python_version(), **{name: version(name) for name in packages}},
+        created_with={"python": platform.python_version(), **{package: version(package) for package in packages}},
     )
