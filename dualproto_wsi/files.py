@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files: whole or not at all, known by their hash, kept for the next time."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,3 +29,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return where fetched and computed files are kept: ``$DUALPROTO_CACHE``, else ``~/.cache/dualproto_wsi``."""
+    named = os.environ.get("DUALPROTO_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "dualproto_wsi"

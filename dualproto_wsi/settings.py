@@ -23,6 +23,7 @@ FRAMES = ("qupath", "slide")
 NORMS = ("group", "pixel")
 MERGES = ("softmax", "mean", "logsumexp")
 MAPS = ("mean", "finest")
+ZERO_SHOT = "zero-shot"
 LAYOUTS = ("brca-m2c",)
 
 
@@ -112,21 +113,37 @@ class InferenceSettings:
     Parameters
     ----------
     model : str
-        Name of a built-in model, or the path of a bundle.
+        Name of a built-in model, the path of a bundle, or ``zero-shot``.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     precision : str
         ``auto`` (bf16 on a GPU that has it, else fp16; fp32 on a CPU), ``fp32``, ``bf16`` or ``fp16``.
     batch_size : int
         Windows a forward pass; 0 chooses by device.
+    encoder : str
+        Encoder of ``zero-shot``: ``conch`` or ``open_clip:MODEL[:PRETRAINED|FILE]``.
+    prompts : str
+        Classes and descriptions of ``zero-shot``: a vocabulary's name or file.
+    weights, tokenizer : str
+        The user's files of a gated encoder; empty looks in the usual places.
     """
 
     model: str = "builtin"
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = 0
+    encoder: str = ""
+    prompts: str = ""
+    weights: str = ""
+    tokenizer: str = ""
 
     def __post_init__(self) -> None:
+        if self.model == ZERO_SHOT:
+            _require(bool(self.encoder), "zero-shot needs an encoder: --encoder conch, or open_clip:MODEL")
+            _require(bool(self.prompts), "zero-shot needs prompts: --prompts bcss, or a file of your own classes")
+        else:
+            for name in ("encoder", "prompts", "tokenizer"):
+                _require(not getattr(self, name), f"{name} is for model {ZERO_SHOT} only; a bundle has its own")
         _require(
             self.device in ("auto", "cpu", "cuda") or (self.device.startswith("cuda:") and self.device[5:].isdigit()),
             f"device is {self.device!r}; use auto, cpu, cuda or cuda:N",

@@ -68,6 +68,13 @@ def test_missing_toml(tmp_path):
         (lambda: InferenceSettings(device="gpu"), "device is 'gpu'; use auto, cpu, cuda or cuda:N"),
         (lambda: InferenceSettings(precision="int8"), "precision is 'int8'"),
         (lambda: InferenceSettings(batch_size=-1), "batch_size is -1; use 1 to 4096, or 0 for automatic"),
+        (
+            lambda: InferenceSettings(model="zero-shot"),
+            "zero-shot needs an encoder: --encoder conch, or open_clip:MODEL",
+        ),
+        (lambda: InferenceSettings(model="zero-shot", encoder="conch"), "zero-shot needs prompts: --prompts bcss"),
+        (lambda: InferenceSettings(encoder="conch"), "encoder is for model zero-shot only; a bundle has its own"),
+        (lambda: InferenceSettings(prompts="bcss"), "prompts is for model zero-shot only"),
         (lambda: OutputSettings(formats=()), "formats is empty; choose from geojson, geojson.gz"),
         (lambda: OutputSettings(formats=("kml",)), "formats is 'kml'"),
         (lambda: OutputSettings(formats=("geojson", "geojson")), "formats names one twice"),

@@ -49,10 +49,9 @@ def show(model: str, as_json: bool) -> None:
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, .safetensors.")
 @click.option(
     "--prompts",
-    default="bcss-released",
-    show_default=True,
+    required=True,
     metavar="NAME|FILE",
-    help="Classes with the descriptions that it was trained with, in its order.",
+    help="Classes with the descriptions that it was trained with, word for word and in its order (TOML).",
 )
 @options.weights_option
 @options.tokenizer_option

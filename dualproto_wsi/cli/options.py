@@ -10,7 +10,7 @@ import click
 from dualproto_wsi import settings
 
 
-class CommaList(click.ParamType):
+class CommaList(click.ParamType[tuple[str, ...]]):
     """A list of choices separated by commas."""
 
     name = "list"
@@ -41,7 +41,15 @@ model_option = click.option(
     default="builtin",
     show_default=True,
     metavar="NAME|FILE",
-    help="Built-in model by name, or a bundle file.",
+    help="Built-in model by name, a bundle file, or zero-shot (with --encoder and --prompts).",
+)
+
+encoder_option = click.option(
+    "--encoder", default="", metavar="NAME", help="Encoder of zero-shot: conch, or open_clip:MODEL[:PRETRAINED|FILE]."
+)
+
+prompts_option = click.option(
+    "--prompts", default="", metavar="NAME|FILE", help="Classes and descriptions of zero-shot: bcss, or a TOML file."
 )
 
 mpp_option = click.option(

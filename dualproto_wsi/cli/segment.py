@@ -13,6 +13,10 @@ from dualproto_wsi.cli import options
 @options.slides_argument
 @options.out_option
 @options.model_option
+@options.encoder_option
+@options.prompts_option
+@options.weights_option
+@options.tokenizer_option
 @options.mpp_option
 @options.device_option
 @options.precision_option
@@ -30,6 +34,10 @@ def segment(
     slides: tuple[Path, ...],
     out: Path,
     model: str,
+    encoder: str,
+    prompts: str,
+    weights: Path | None,
+    tokenizer: Path | None,
     mpp: float | None,
     device: str,
     precision: str,
@@ -62,7 +70,9 @@ def segment(
     settings = SegmentSettings(
         read=ReadSettings(mpp, reader, workers),
         tiling=TilingSettings(overlap),
-        inference=InferenceSettings(model, device, precision, batch_size),
+        inference=InferenceSettings(
+            model, device, precision, batch_size, encoder, prompts, str(weights or ""), str(tokenizer or "")
+        ),
         output=OutputSettings(formats, object_type, frame, overlay),
     )
     from dualproto_wsi.workflow.segment import segment_slides

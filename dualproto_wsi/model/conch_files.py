@@ -37,17 +37,25 @@ def find_weights(path: Path | None = None) -> Path:
     DownloadError
         If the hub refuses it or cannot be reached.
     """
-    named = path or _from_environment(WEIGHTS_VARIABLE)
-    if named:
-        if not named.is_file():
-            raise ModelNotFound(f"{named}: no such file of CONCH weights; {HOW_TO_GET_WEIGHTS}")
-        return named
-    cached = try_to_load_from_cache(REPOSITORY, WEIGHTS_FILE)
-    if isinstance(cached, str):
-        return Path(cached)
-    if get_token() is None:
+    found = local_weights(path)
+    if found is None and get_token() is None:
         raise ModelNotFound(f"no weights of CONCH are on this machine: {HOW_TO_GET_WEIGHTS}")
-    return _download()
+    return found or _download()
+
+
+def local_weights(path: Path | None = None) -> Path | None:
+    """Return the file of CONCH's weights that is on this machine, or None; nothing is fetched.
+
+    Raises
+    ------
+    ModelNotFound
+        If the one named does not exist.
+    """
+    named = path or _from_environment(WEIGHTS_VARIABLE)
+    if named and not named.is_file():
+        raise ModelNotFound(f"{named}: no such file of CONCH weights; {HOW_TO_GET_WEIGHTS}")
+    cached = None if named else try_to_load_from_cache(REPOSITORY, WEIGHTS_FILE)
+    return Path(cached) if isinstance(cached, str) else named
 
 
 def _download() -> Path:

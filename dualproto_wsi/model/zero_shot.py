@@ -21,8 +21,8 @@ from dualproto_wsi.classes import ClassScheme
 from dualproto_wsi.errors import ModelNotFound, SettingsError
 from dualproto_wsi.model.encoder import TextAlignedEncoder, build_encoder
 from dualproto_wsi.model.text_encoder import text_features
+from dualproto_wsi.settings import ZERO_SHOT
 
-NAME = "zero-shot"
 MAX_SCALE = 100.0
 """CLIP's bound on the logit scale."""
 
@@ -40,7 +40,7 @@ class ZeroShotCard:
     mpp: float
     window_px: int
     stride_px: int
-    name: str = NAME
+    name: str = ZERO_SHOT
     limits: str = "no training and no calibration: scores compare descriptions, they are no probabilities of tissue"
 
     def to_json(self) -> dict[str, Any]:

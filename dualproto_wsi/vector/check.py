@@ -47,7 +47,7 @@ def region_problems(
         One line a problem, naming the region, cell or class.
     """
     geometries = np.array([to_geometry(region) for region in regions], dtype=object)
-    for i in np.flatnonzero(~shapely.is_valid(geometries)):
+    for i in np.flatnonzero(~shapely.is_valid(geometries)).tolist():
         yield f"region {regions[i].id}: {shapely.is_valid_reason(geometries[i])}"
     if len({region.id for region in regions}) < len(regions):
         yield f"{len(regions) - len({region.id for region in regions})} regions share an id with another"

@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.trace_state import BLOCKS, ENDS, FREE_BLOCK, FREE_END, ROOM, Int32, Int64, Records
+from dualproto_wsi.vector.trace_state import BLOCKS, ENDS, FREE_BLOCK, FREE_END, ROOM, Int32, Int64, Record, Records
 
 Four = tuple[int, int, int, int]
 
@@ -113,7 +113,7 @@ def _met(edge: int, up: int, left: int) -> int:
 
 @compiled
 def _grow(
-    blocks: Records, ends: Records, component: Records, counts: Int64, ahead: int, back: int, vertex: int
+    blocks: Records, ends: Records, component: Record, counts: Int64, ahead: int, back: int, vertex: int
 ) -> tuple[int, int]:
     """Add a vertex at the ends that meet in it, -1 for those that are not there yet; return the ends."""
     if ahead < 0 and back < 0:
@@ -141,31 +141,31 @@ def _begin(blocks: Records, ends: Records, counts: Int64, vertex: int) -> tuple[
 
 
 @compiled
-def _go_ahead(blocks: Records, end: Records, counts: Int64, vertex: int) -> None:
+def _go_ahead(blocks: Records, end: Record, counts: Int64, vertex: int) -> None:
     """Add a vertex behind the last one of a chain."""
     if blocks[end.block].stop == ROOM:
-        block = _new_block(blocks, counts, 0)
-        blocks[end.block].link = block
-        end.block = block
+        number = _new_block(blocks, counts, 0)
+        blocks[end.block].link = number
+        end.block = number
     block = blocks[end.block]
     block.vertex[block.stop] = vertex
     block.stop += 1
 
 
 @compiled
-def _go_back(blocks: Records, end: Records, counts: Int64, vertex: int) -> None:
+def _go_back(blocks: Records, end: Record, counts: Int64, vertex: int) -> None:
     """Add a vertex before the first one of a chain."""
     if blocks[end.block].begin == 0:
-        block = _new_block(blocks, counts, ROOM)
-        blocks[block].link = end.block
-        end.block = block
+        number = _new_block(blocks, counts, ROOM)
+        blocks[number].link = end.block
+        end.block = number
     block = blocks[end.block]
     block.begin -= 1
     block.vertex[block.begin] = vertex
 
 
 @compiled
-def _join(blocks: Records, ends: Records, component: Records, counts: Int64, ahead: int, back: int) -> None:
+def _join(blocks: Records, ends: Records, component: Record, counts: Int64, ahead: int, back: int) -> None:
     """Let a chain go on with another one, or close a ring."""
     last, first = ends[ahead].block, ends[back].block
     if ends[ahead].mate == back:
@@ -189,7 +189,7 @@ def _join(blocks: Records, ends: Records, component: Records, counts: Int64, ahe
 
 
 @compiled
-def _pack(block: Records, following: Records) -> bool:
+def _pack(block: Record, following: Record) -> bool:
     """Move all vertices of the block behind into this one, if there is room."""
     size, more = block.stop - block.begin, following.stop - following.begin
     if size + more > ROOM:

@@ -50,7 +50,7 @@ def fit_calibration(
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     centred = (bias - bias.mean()).detach()
-    return float(log_temperature.exp()), [float(value) for value in centred]
+    return float(log_temperature.detach().exp()), [float(value) for value in centred]
 
 
 def _places(maps: Sequence[Tensor], crops: Sequence[Sequence[CropGrid]], cell_px: int) -> tuple[Tensor, Tensor]:

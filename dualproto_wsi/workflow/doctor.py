@@ -38,7 +38,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Check Python, packages, GPU, readers, the built-in model and the optional parts."""
-    return [*_software(), _gpu(), _openslide(), _tiatoolbox(), _builtin_model(), *_extras(), _conch()]
+    return [*_software(), _gpu(), _openslide(), _tiatoolbox(), _builtin_model(), *_extras(), *_conch()]
 
 
 def _software() -> Iterator[Finding]:
@@ -100,10 +100,16 @@ def _extras() -> Iterator[Finding]:
             yield Finding(NOTE, subject, f"not installed: pip install 'dualproto-wsi[{extra}]' ({purpose})")
 
 
-def _conch() -> Finding:
-    return Finding(
-        NOTE,
-        "CONCH weights",
-        "not used by this version's models. They are gated: ask for access on the model's page of the Hugging Face hub "
-        "and keep the file; nothing of it ships with this package",
-    )
+def _conch() -> Iterator[Finding]:
+    from dualproto_wsi.model.conch_files import HOW_TO_GET_WEIGHTS, find_tokenizer, local_weights
+
+    try:
+        weights = local_weights()
+        found = f"{weights} (not loaded here)" if weights else f"none on this machine: {HOW_TO_GET_WEIGHTS}"
+        yield Finding(OK if weights else NOTE, "CONCH weights", found)
+    except DualProtoError as error:
+        yield Finding(NOTE, "CONCH weights", str(error))
+    try:
+        yield Finding(OK, "CONCH tokenizer", str(find_tokenizer()))
+    except DualProtoError as error:
+        yield Finding(NOTE, "CONCH tokenizer", str(error))

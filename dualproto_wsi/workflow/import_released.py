@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dualproto_wsi.classes import ClassScheme
 from dualproto_wsi.errors import DataError, OutputError, WeightsMismatch
+from dualproto_wsi.files import file_sha256
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.checkpoint import save_bundle
 from dualproto_wsi.model.conch import ReleasedConchEncoder
@@ -22,7 +23,7 @@ from dualproto_wsi.model.released import from_released
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 from dualproto_wsi.model.weights import check_weights, read_tensors
 from dualproto_wsi.settings import HeadSettings
-from dualproto_wsi.workflow.record import file_sha256, versions
+from dualproto_wsi.workflow.record import versions
 
 WINDOW_PX = 224
 """Side of the images that the released code trains on, px."""

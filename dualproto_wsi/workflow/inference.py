@@ -19,9 +19,9 @@ from dualproto_wsi.settings import InferenceSettings
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from dualproto_wsi.model.segmenter import DualProtoSegmenter
     from dualproto_wsi.slide.reader import SlideReader
     from dualproto_wsi.slide.tiling import Block
+    from dualproto_wsi.workflow.models import Segmenter
     from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -69,7 +69,7 @@ class Engine:
 
     Parameters
     ----------
-    model : DualProtoSegmenter
+    model : Segmenter
         On ``device``, in evaluation mode.
     device : torch.device
     precision : str
@@ -78,13 +78,13 @@ class Engine:
         Windows a forward pass.
     """
 
-    model: DualProtoSegmenter
+    model: Segmenter
     device: torch.device
     precision: str
     batch_size: int
 
     @classmethod
-    def prepare(cls, model: DualProtoSegmenter, settings: InferenceSettings) -> Engine:
+    def prepare(cls, model: Segmenter, settings: InferenceSettings) -> Engine:
         """Move a model to the device that the settings name.
 
         Raises
@@ -115,12 +115,12 @@ class Engine:
         if self.device.type == "cuda":
             images = images.pin_memory().to(self.device, non_blocking=True)
         with self.autocast():
-            logits = torch.cat([self.model(part).float() for part in images.split(self.batch_size)])
+            logits = torch.cat([self.model(part).float() for part in torch.split(images, self.batch_size)])
         if self.device.type != "cuda":
             return Pending(logits, None)
         host = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
         host.copy_(logits, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         return Pending(host, event)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dualproto_wsi.files import file_sha256
 from dualproto_wsi.settings import ReadSettings
 
 
@@ -26,7 +27,6 @@ def describe_model(target: str) -> dict[str, Any]:
         If there is no such model, or the file is not one.
     """
     from dualproto_wsi.model.checkpoint import find_model, read_card
-    from dualproto_wsi.workflow.record import file_sha256
 
     path = find_model(target)
     return {"file": str(path), "sha256": file_sha256(path), **read_card(path).to_json()}

@@ -158,6 +158,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     ndarray of float32, same shape
         Sums to 1 over the first axis.
     """
-    shifted = np.exp(logits - logits.max(axis=0, keepdims=True))
-    shifted /= shifted.sum(axis=0, keepdims=True)
-    return shifted
+    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=0, keepdims=True))
+    powers /= powers.sum(axis=0, keepdims=True)
+    return powers

@@ -1,10 +1,47 @@
-"""The built-in models, as plain data."""
+"""Models by what the user calls them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from dualproto_wsi.model.checkpoint import DEFAULT, find_model, list_models, read_card
+from dualproto_wsi.files import cache_folder, file_sha256
+from dualproto_wsi.model.checkpoint import DEFAULT, find_model, list_models, load_model, read_card
+from dualproto_wsi.model.prompts import load_vocabulary
+from dualproto_wsi.model.segmenter import DualProtoSegmenter
+from dualproto_wsi.model.zero_shot import ZeroShotSegmenter, build_zero_shot
+from dualproto_wsi.settings import ZERO_SHOT, InferenceSettings
+
+Segmenter = DualProtoSegmenter | ZeroShotSegmenter
+"""Whatever maps windows to class logits."""
+
+
+def prepare_model(settings: InferenceSettings) -> tuple[Segmenter, dict[str, Any]]:
+    """Load or build the model that the settings name, on the CPU.
+
+    Parameters
+    ----------
+    settings : InferenceSettings
+
+    Returns
+    -------
+    model : Segmenter
+    record : dict
+        Its card, and the hash of its file where it has one: what ``record.json`` says of it.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or a file of it is missing or wrong.
+    """
+    weights = Path(settings.weights) if settings.weights else None
+    if settings.model == ZERO_SHOT:
+        tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
+        scheme = load_vocabulary(settings.prompts)
+        zero_shot = build_zero_shot(settings.encoder, scheme, weights, tokenizer, cache_folder())
+        return zero_shot, {"card": zero_shot.card.to_json()}
+    model = load_model(settings.model, weights)
+    return model, {"sha256": file_sha256(find_model(settings.model)), "card": model.card.to_json()}
 
 
 def built_in_models() -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,7 +15,6 @@ from dualproto_wsi.files import replacing
 from dualproto_wsi.settings import SegmentSettings, to_data
 
 if TYPE_CHECKING:
-    from dualproto_wsi.model.checkpoint import ModelCard
     from dualproto_wsi.slide.reader import SlideInfo
 
 RECORD = "record.json"
@@ -74,11 +72,6 @@ def slide_record(info: SlideInfo) -> dict[str, Any]:
     }
 
 
-def model_record(card: ModelCard, file_hash: str) -> dict[str, Any]:
-    """Return the model's card and the hash of its file, as plain data."""
-    return {"sha256": file_hash, "card": card.to_json()}
-
-
 def settings_record(settings: SegmentSettings) -> dict[str, Any]:
     """Return the settings as plain data."""
     return to_data(settings)
@@ -89,9 +82,3 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

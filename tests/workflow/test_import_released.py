@@ -159,7 +159,7 @@ def small(state: dict[str, torch.Tensor], **changes: torch.Tensor) -> dict[str, 
 
 def test_other_descriptions_are_refused(state, conch_file, tokenizer_file, tmp_path):
     torch.save({"model": small(state)}, tmp_path / "a.pth")
-    scheme = load_vocabulary("bcss-released", only=["Tumor", "Stroma"])
+    scheme = load_vocabulary("bcss", only=["Tumor", "Stroma"])
     with pytest.raises(
         DataError, match="vocabulary has 2 classes with 20 descriptions, the checkpoint 4 with 40; give"
     ):
@@ -190,6 +190,6 @@ def test_files_that_are_no_such_checkpoint(prompts, conch_file, tokenizer_file, 
 
 
 def test_released_vocabulary_has_ten_descriptions_a_class():
-    scheme = load_vocabulary("bcss-released")
+    scheme = load_vocabulary("bcss")
     assert scheme.names == ("Tumor", "Stroma", "Lymphocyte", "Necrosis")
     assert [len(tissue.descriptions) for tissue in scheme] == [10] * 4
