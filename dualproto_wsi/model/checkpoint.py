@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dualproto_wsi.errors import BundleInvalid, ModelNotFound, SettingsError
+from dualproto_wsi.files import replacing
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.encoder import build_encoder
 from dualproto_wsi.model.head import DualProtoHead
@@ -64,9 +65,9 @@ def save_bundle(path: Path, segmenter: DualProtoSegmenter) -> None:
     """
     tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in segmenter.head.state_dict().items()}
     card = json.dumps(segmenter.card.to_json(), ensure_ascii=False, allow_nan=False, sort_keys=True)
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata={_CARD_KEY: card})
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={_CARD_KEY: card})
+        temporary.chmod(0o644)  # safetensors makes it the owner's alone
 
 
 def read_card(path: Path) -> ModelCard:

@@ -1,6 +1,9 @@
-"""The whole model: pixels in, calibrated class logits out."""
+"""The whole model: pixels in, class logits out."""
 
 from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,44 +15,48 @@ from dualproto_wsi.model.encoder import ImageEncoder
 from dualproto_wsi.model.head import DualProtoHead
 
 
-class DualProtoSegmenter(nn.Module):
-    """Encoder, head and calibration.
+class Card(Protocol):
+    """What a model must say of itself to be run on slides and to be told in their records."""
+
+    @property
+    def name(self) -> str:
+        """Which model."""
+
+    @property
+    def classes(self) -> ClassScheme:
+        """Its classes, in order of its logits."""
+
+    @property
+    def mpp(self) -> float:
+        """Resolution of its images, µm per model px."""
+
+    @property
+    def window_px(self) -> int:
+        """Side of a window, model px."""
+
+    @property
+    def stride_px(self) -> int:
+        """Side of a cell of its score map, model px."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+
+
+class Segmenter(nn.Module):
+    """A model that maps windows to class logits; a subclass writes :meth:`logits`.
 
     Parameters
     ----------
     encoder : ImageEncoder
         Frozen.
-    head : DualProtoHead
-        For the encoder's channels and the card's classes.
-    card : ModelCard
-        Says classes, resolution, window and calibration.
-
-    Raises
-    ------
-    WeightsMismatch
-        If the encoder is not the one that the card names, by name and hash.
-    ValueError
-        If the head's stride is not the card's.
+    card : Card
+        Says classes, resolution, window and stride.
     """
 
-    temperature: Tensor
-    bias: Tensor
-
-    def __init__(self, encoder: ImageEncoder, head: DualProtoHead, card: ModelCard) -> None:
+    def __init__(self, encoder: ImageEncoder, card: Card) -> None:
         super().__init__()
-        check_encoder(encoder, card)
-        if encoder.grid_px != card.stride_px * head.upsampling:
-            raise ValueError(
-                f"the card says stride_px {card.stride_px}; an encoder grid of {encoder.grid_px} px and a head that "
-                f"upsamples {head.upsampling} times give {encoder.grid_px / head.upsampling:g}"
-            )
         self.encoder = encoder
-        self.head = head
         self.card = card
-        self.register_buffer("temperature", torch.tensor(card.temperature), persistent=False)
-        self.register_buffer("bias", torch.tensor(card.bias).view(1, -1, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.eval()
 
     @property
     def classes(self) -> ClassScheme:
@@ -72,7 +79,7 @@ class DualProtoSegmenter(nn.Module):
         return self.card.stride_px
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return calibrated logits: the head's divided by the temperature, plus the bias of each class.
+        """Return class logits.
 
         Parameters
         ----------
@@ -93,6 +100,53 @@ class DualProtoSegmenter(nn.Module):
             if images.ndim != 4 or images.shape[3] != 3:
                 raise ValueError(f"images are uint8 {tuple(images.shape)}; give (N, H, W, 3), RGB")
             images = images.permute(0, 3, 1, 2).float() / 255
+        return self.logits(images)
+
+    @abstractmethod
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits of float images, (N, 3, H, W), RGB 0…1."""
+
+
+class DualProtoSegmenter(Segmenter):
+    """Encoder, head and calibration; logits are the head's divided by the temperature, plus the bias of each class.
+
+    Parameters
+    ----------
+    encoder : ImageEncoder
+        Frozen.
+    head : DualProtoHead
+        For the encoder's channels and the card's classes.
+    card : ModelCard
+        Says classes, resolution, window and calibration.
+
+    Raises
+    ------
+    WeightsMismatch
+        If the encoder is not the one that the card names, by name and hash.
+    ValueError
+        If the head's stride is not the card's.
+    """
+
+    card: ModelCard
+    temperature: Tensor
+    bias: Tensor
+
+    def __init__(self, encoder: ImageEncoder, head: DualProtoHead, card: ModelCard) -> None:
+        super().__init__(encoder, card)
+        check_encoder(encoder, card)
+        if encoder.grid_px != card.stride_px * head.upsampling:
+            raise ValueError(
+                f"the card says stride_px {card.stride_px}; an encoder grid of {encoder.grid_px} px and a head that "
+                f"upsamples {head.upsampling} times give {encoder.grid_px / head.upsampling:g}"
+            )
+        self.head = head
+        self.register_buffer("temperature", torch.tensor(card.temperature), persistent=False)
+        self.register_buffer("bias", torch.tensor(card.bias).view(1, -1, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.eval()
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return calibrated logits of float images, (N, 3, H, W), RGB 0…1."""
         logits: Tensor = self.head.logits(self.encoder.encode(images))
         return logits / self.temperature + self.bias
 

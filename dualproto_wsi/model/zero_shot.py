@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dualproto_wsi.classes import ClassScheme
 from dualproto_wsi.errors import ModelNotFound, SettingsError
 from dualproto_wsi.model.encoder import TextAlignedEncoder, build_encoder
+from dualproto_wsi.model.segmenter import Segmenter
 from dualproto_wsi.model.text_encoder import text_features
 from dualproto_wsi.settings import ZERO_SHOT
 
@@ -49,8 +50,8 @@ class ZeroShotCard:
         return data | {"classes": self.classes.to_json()}
 
 
-class ZeroShotSegmenter(nn.Module):
-    """Pixels in, class logits out, from text features; used like a ``DualProtoSegmenter``.
+class ZeroShotSegmenter(Segmenter):
+    """Class logits from text features.
 
     Parameters
     ----------
@@ -71,20 +72,13 @@ class ZeroShotSegmenter(nn.Module):
         If features and descriptions are not equally many.
     """
 
+    encoder: TextAlignedEncoder
     features: Tensor
 
     def __init__(
         self, encoder: TextAlignedEncoder, scheme: ClassScheme, features: Tensor, window_px: int | None = None
     ) -> None:
-        super().__init__()
-        self._counts = [len(tissue.descriptions) for tissue in scheme]
-        for tissue, count in zip(scheme, self._counts, strict=True):
-            if not count:
-                raise SettingsError(f"class {tissue.name!r} has no description; zero-shot needs at least one a class")
-        if sum(self._counts) != len(features):
-            raise ValueError(f"{len(features)} features for {sum(self._counts)} descriptions")
-        self.encoder = encoder
-        self.card = ZeroShotCard(
+        card = ZeroShotCard(
             encoder.name,
             encoder.hash,
             scheme,
@@ -92,43 +86,18 @@ class ZeroShotSegmenter(nn.Module):
             window_px or encoder.native_px,
             encoder.grid_px // UPSAMPLING,
         )
+        super().__init__(encoder, card)
+        self._counts = [len(tissue.descriptions) for tissue in scheme]
+        for tissue, count in zip(scheme, self._counts, strict=True):
+            if not count:
+                raise SettingsError(f"class {tissue.name!r} has no description; zero-shot needs at least one a class")
+        if sum(self._counts) != len(features):
+            raise ValueError(f"{len(features)} features for {sum(self._counts)} descriptions")
         self.register_buffer("features", features.float(), persistent=False)
         self.eval()
 
-    @property
-    def classes(self) -> ClassScheme:
-        """The classes, in order of the logits."""
-        return self.card.classes
-
-    @property
-    def mpp(self) -> float:
-        """Resolution of the images, µm per model px."""
-        return self.card.mpp
-
-    @property
-    def window_px(self) -> int:
-        """Side of a window, model px."""
-        return self.card.window_px
-
-    @property
-    def stride_px(self) -> int:
-        """Side of a cell of the score map, model px."""
-        return self.card.stride_px
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return class logits.
-
-        Parameters
-        ----------
-        images : Tensor of uint8, shape (N, H, W, 3), or of float, shape (N, 3, H, W)
-            RGB, 0…255 or 0…1, at ``mpp``; H and W multiples of the encoder's step.
-
-        Returns
-        -------
-        Tensor of float32, shape (N, K, H / stride_px, W / stride_px)
-        """
-        if images.dtype == torch.uint8:
-            images = images.permute(0, 3, 1, 2).float() / 255
+    def logits(self, images: Tensor) -> Tensor:
+        """Return class logits of float images, (N, 3, H, W), RGB 0…1."""
         embeddings = self.encoder.patch_embeddings(images)
         with torch.autocast(images.device.type, enabled=False):
             scale = self.encoder.logit_scale.float().clamp(max=MAX_SCALE)

@@ -19,9 +19,9 @@ from dualproto_wsi.settings import InferenceSettings
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from dualproto_wsi.model.segmenter import Segmenter
     from dualproto_wsi.slide.reader import SlideReader
     from dualproto_wsi.slide.tiling import Block
-    from dualproto_wsi.workflow.models import Segmenter
     from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -8,12 +8,9 @@ from typing import Any
 from dualproto_wsi.files import cache_folder, file_sha256
 from dualproto_wsi.model.checkpoint import DEFAULT, find_model, list_models, load_model, read_card
 from dualproto_wsi.model.prompts import load_vocabulary
-from dualproto_wsi.model.segmenter import DualProtoSegmenter
-from dualproto_wsi.model.zero_shot import ZeroShotSegmenter, build_zero_shot
+from dualproto_wsi.model.segmenter import Segmenter
+from dualproto_wsi.model.zero_shot import build_zero_shot
 from dualproto_wsi.settings import ZERO_SHOT, InferenceSettings
-
-Segmenter = DualProtoSegmenter | ZeroShotSegmenter
-"""Whatever maps windows to class logits."""
 
 
 def prepare_model(settings: InferenceSettings) -> tuple[Segmenter, dict[str, Any]]:
