@@ -37,6 +37,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def absolute(path: Path) -> str:
+    """Return a path from the root, without ``..``; links are not followed, so a linked slide keeps its name."""
+    return os.path.abspath(path)  # noqa: PTH100 - Path.resolve() would follow links
+
+
 def cache_folder() -> Path:
     """Return where fetched and computed files are kept: ``$DUALPROTO_CACHE``, else ``~/.cache/dualproto_wsi``."""
     named = os.environ.get("DUALPROTO_CACHE")

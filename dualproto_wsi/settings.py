@@ -79,7 +79,7 @@ class TissueSettings:
 
     mpp: float = 8.0
     min_area_mm2: float = 0.01
-    max_hole_mm2: float = 0.002
+    max_hole_mm2: float = 0.0005
 
     def __post_init__(self) -> None:
         _require(0.5 <= self.mpp <= 64, f"tissue mpp is {self.mpp}; use 0.5 to 64")

@@ -50,6 +50,6 @@ def _hashed(slide: Path) -> str:
 def _taken(folder: Path, slide: Path) -> bool:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Path(record["slide"]["path"]) != slide.resolve()
+        return Path(record["slide"]["path"]).resolve() != slide.resolve()
     except (FileNotFoundError, KeyError, ValueError, TypeError):
         return False

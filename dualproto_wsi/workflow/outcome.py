@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dualproto_wsi.errors import OutputError
-from dualproto_wsi.files import replacing
+from dualproto_wsi.files import absolute, replacing
 
 DONE, EMPTY, FAILED = "done", "empty", "failed"
 
@@ -62,7 +62,7 @@ class SlideOutcome:
         """Return the row as text; what is unknown is an empty cell."""
         row = {
             "slide": self.slide.name,
-            "path": str(self.slide),
+            "path": absolute(self.slide),
             "folder": self.folder.name if self.folder else "",
             "status": self.status,
             "tiles": str(self.tiles),
@@ -104,8 +104,9 @@ class SlideTable:
 
     def add(self, outcome: SlideOutcome) -> None:
         """Add or replace the row of a slide, and write the table."""
-        self._rows.pop(str(outcome.slide), None)
-        self._rows[str(outcome.slide)] = outcome.row()
+        row = outcome.row()
+        self._rows.pop(row["path"], None)
+        self._rows[row["path"]] = row
         self._write()
 
     def _write(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dualproto_wsi
-from dualproto_wsi.files import replacing
+from dualproto_wsi.files import absolute, replacing
 from dualproto_wsi.settings import SegmentSettings, to_data
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def slide_record(info: SlideInfo) -> dict[str, Any]:
     """Return what identifies a slide and its frame, as plain data."""
     return {
         "file": info.name,
-        "path": str(info.path),
+        "path": absolute(info.path),
         "bytes": info.path.stat().st_size,
         "width": info.width,
         "height": info.height,

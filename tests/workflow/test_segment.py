@@ -122,6 +122,16 @@ def test_results_inside_the_slide_folder_are_not_taken_for_slides(tmp_path, make
         assert outcome.slide.name == "a.tif"
 
 
+def test_a_slide_named_in_another_way_is_the_same_slide(tmp_path, make_slide, monkeypatch):
+    make_slide(tmp_path / "a.tif", 300, 300)
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("a.tif"), tmp_path / "a.tif", Path("out") / ".." / "a.tif"):
+        (outcome,) = segment_slides([path], tmp_path / "out", SegmentSettings())
+        assert outcome.status == "done", outcome.error
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.tif", "slides.csv"]
+    assert len((tmp_path / "out" / "slides.csv").read_text().splitlines()) == 2
+
+
 def test_no_slides_at_all(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(SlideNotFound, match="no slides found; name slide files, or folders that hold some"):
