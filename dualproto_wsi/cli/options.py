@@ -77,7 +77,11 @@ precision_option = click.option(
 )
 
 batch_size_option = click.option(
-    "--batch-size", type=int, default=0, metavar="N", help="Windows a forward pass.  [default: 8 on a CPU, 64 on a GPU]"
+    "--batch-size",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Windows a forward pass.  [default: 2 a CPU core, 64 on a GPU]",
 )
 
 workers_option = click.option(

@@ -19,8 +19,9 @@ from dualproto_wsi.stats.areas import AreaTally
 from dualproto_wsi.vector.label_map import read_labels
 from dualproto_wsi.vector.overlay import draw_overlay, labels_at, save_png
 from dualproto_wsi.workflow import record
+from dualproto_wsi.workflow.engine import Engine
 from dualproto_wsi.workflow.folders import result_folders
-from dualproto_wsi.workflow.inference import Engine, predict, read_ahead
+from dualproto_wsi.workflow.inference import predict, read_ahead
 from dualproto_wsi.workflow.listener import Listener
 from dualproto_wsi.workflow.mapping import MapFiles, SlideMapper
 from dualproto_wsi.workflow.models import prepare_model
@@ -66,13 +67,13 @@ def segment_slides(
         )
     folders = result_folders(slides, out)
     model, model_record = prepare_model(settings.inference)
-    engine = Engine.prepare(model, settings.inference)
+    engine = Engine(model, settings.inference)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be made ({error}); choose another -o") from error
     table = SlideTable(out)
-    listener.run_started(slides, f"{engine.model.card.name} on {engine.device} in {engine.precision}")
+    listener.run_started(slides, engine.describe())
     for slide, folder in zip(slides, folders, strict=True):
         outcome = _isolated(SlideJob(slide, folder, engine, settings, model_record, listener))
         table.add(outcome)

@@ -11,7 +11,8 @@ from dualproto_wsi.settings import InferenceSettings, TissueSettings
 from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.slide.tiling import plan_tiles
 from dualproto_wsi.slide.tissue import find_tissue
-from dualproto_wsi.workflow.inference import Engine, choose_device, choose_precision, predict, read_ahead
+from dualproto_wsi.workflow.engine import Engine, choose_device, choose_precision
+from dualproto_wsi.workflow.inference import predict, read_ahead
 from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 
@@ -36,8 +37,8 @@ def logits(engine, reader, plan, workers=2):
 def test_batch_size_and_threads_do_not_change_the_scores(model, small_slide):
     with open_slide(small_slide) as reader:
         plan = plan_for(reader, model)
-        one = logits(Engine.prepare(model, InferenceSettings(device="cpu", batch_size=1)), reader, plan, workers=1)
-        many = logits(Engine.prepare(model, InferenceSettings(device="cpu", batch_size=64)), reader, plan, workers=3)
+        one = logits(Engine(model, InferenceSettings(device="cpu", batch_size=1)), reader, plan, workers=1)
+        many = logits(Engine(model, InferenceSettings(device="cpu", batch_size=64)), reader, plan, workers=3)
     cells = model.window_px // model.stride_px
     assert one.shape == (plan.tiles, len(model.classes), cells, cells)
     assert plan.tiles >= 4
@@ -47,8 +48,8 @@ def test_batch_size_and_threads_do_not_change_the_scores(model, small_slide):
 def test_bf16_agrees_with_fp32_on_nearly_all_cells(model, small_slide):
     with open_slide(small_slide) as reader:
         plan = plan_for(reader, model, overlap=0)
-        full = logits(Engine.prepare(model, InferenceSettings(device="cpu")), reader, plan)
-        half = logits(Engine.prepare(model, InferenceSettings(device="cpu", precision="bf16")), reader, plan)
+        full = logits(Engine(model, InferenceSettings(device="cpu")), reader, plan)
+        half = logits(Engine(model, InferenceSettings(device="cpu", precision="bf16")), reader, plan)
     assert half.dtype == np.float32
     assert (full.argmax(1) == half.argmax(1)).mean() > 0.98
 
@@ -86,7 +87,7 @@ def test_precision_by_device():
 def test_gpu_agrees_with_cpu(model, small_slide):
     with open_slide(small_slide) as reader:
         plan = plan_for(reader, model)
-        cpu = logits(Engine.prepare(model, InferenceSettings(device="cpu")), reader, plan)
-        gpu = logits(Engine.prepare(model, InferenceSettings(device="cuda")), reader, plan)
+        cpu = logits(Engine(model, InferenceSettings(device="cpu")), reader, plan)
+        gpu = logits(Engine(model, InferenceSettings(device="cuda")), reader, plan)
     model.to("cpu")
     assert (cpu.argmax(1) == gpu.argmax(1)).mean() > 0.97
