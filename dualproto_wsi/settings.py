@@ -280,6 +280,7 @@ def _compact_head() -> HeadSettings:
         norm="pixel",
         upsampling=(1, 1, 2, 2),
         channels=(64, 64, 64, 64),
+        map="finest",
     )
 
 
@@ -335,12 +336,12 @@ class TrainSettings:
     classes: tuple[str, ...] = ("Tumor", "Stroma", "Lymphocyte")
     encoder: str = "compact"
     head: HeadSettings = field(default_factory=_compact_head)
-    crop_sizes: tuple[int, ...] = (64, 96, 128, 192)
+    crop_sizes: tuple[int, ...] = (64, 96)
     min_points: int = 2
     window_px: int = 224
-    epochs: int = 12
-    batch_size: int = 6
-    learning_rate: float = 2e-3
+    epochs: int = 40
+    batch_size: int = 3
+    learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     sharpness: float = 1.0
     balance: float = 0.5

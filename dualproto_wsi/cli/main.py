@@ -11,13 +11,13 @@ import click
 import dualproto_wsi
 from dualproto_wsi.errors import DualProtoError
 
-VERBS = ("segment", "demo", "verify", "info", "doctor", "models", "train", "evaluate")
+VERBS = ("segment", "demo", "verify", "info", "doctor", "models", "prompts", "train", "evaluate")
 
 
 class VerbGroup(click.Group):
     """Loads a verb's module when it is asked for, and tells errors in one line.
 
-    Exit codes: 0 all done, 1 some slide failed, 2 wrong usage or nothing could be done.
+    Exit codes: 0 all done, 1 some slide failed or something was found, 2 wrong usage or nothing could be done.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -236,6 +236,7 @@ class ConchText:
     """
 
     dim = ConchTextTower.dim
+    max_tokens = PLACES
 
     def __init__(self, weights: Path | None = None, tokenizer: Path | None = None) -> None:
         self._tokenizer = ConchTokenizer(tokenizer)
@@ -246,6 +247,10 @@ class ConchText:
         """Return one feature a text, float32 (P, 512), of length 1."""
         features: Tensor = self._tower(lay_out(self._tokenizer(texts)))
         return features
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many places each text takes, with beginning and end."""
+        return [len(words) + 2 for words in self._tokenizer(texts)]
 
 
 class PromptLearner(nn.Module):

@@ -113,6 +113,8 @@ class OpenClipText:
     ----------
     dim : int
         Length of a text embedding.
+    max_tokens : int
+        The model's context length.
     """
 
     def __init__(self, name: str, weights: Path | None = None) -> None:
@@ -123,11 +125,19 @@ class OpenClipText:
         except (OSError, ValueError, ImportError) as error:
             raise DownloadError(f"{canonical}: its tokenizer cannot be had ({_first_line(error)})") from error
         self.dim = self.features(["tissue"]).shape[1]
+        self.max_tokens = int(self._tokenizer.context_length)
 
     @torch.no_grad()
     def features(self, texts: Sequence[str]) -> Tensor:
         """Return text embeddings, float32 (P, dim), of length 1; what is beyond the model's context length is cut."""
         return F.normalize(self._model.encode_text(self._tokenizer(list(texts))).float(), dim=-1)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many places each text takes, with beginning and end."""
+        if isinstance(self._tokenizer, open_clip.SimpleTokenizer):
+            return [len(self._tokenizer.encode(text)) + 2 for text in texts]
+        cleaned = [self._tokenizer.clean_fn(text) for text in texts]
+        return [len(ids) for ids in self._tokenizer.tokenizer(cleaned, verbose=False)["input_ids"]]
 
 
 def build_clip(name: str, weights: Path | None = None) -> tuple[Any, str, str]:

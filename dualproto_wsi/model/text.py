@@ -24,6 +24,7 @@ class SentenceEncoder:
 
     name = "all-MiniLM-L6-v2"
     dim = 384
+    max_tokens = 256
 
     def __init__(self) -> None:
         try:
@@ -41,11 +42,16 @@ class SentenceEncoder:
         finally:
             if shown:
                 logging.enable_progress_bar()
+        self._model.max_seq_length = self.max_tokens
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
+    def features(self, texts: Sequence[str]) -> Tensor:
         """Return one feature a text, float32 (n, 384), rows of length 1."""
         with torch.inference_mode():
             features = self._model.encode(
                 list(texts), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
             )
         return features.float().clone()
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many places each text takes, with beginning and end."""
+        return [len(ids) for ids in self._model.tokenizer(list(texts), verbose=False)["input_ids"]]

