@@ -307,8 +307,7 @@ class TrainSettings:
     min_points : int
         Points from which on a class counts as present in a crop.
     window_px : int
-        Side of the window cut from each image in each step, px; also the window that the bundle asks for at inference
-        is not tied to it.
+        Side of the window cut from each image in each step, px; inference is not tied to it.
     epochs, batch_size : int
         Passes over the images, and images a step.
     learning_rate, weight_decay : float
@@ -317,6 +316,8 @@ class TrainSettings:
         How scores are pooled over a crop: r of log(mean(exp(r · score))) / r.
     balance : float
         0: all crops weigh alike; 1: crops with and without a class weigh the same in sum.
+    absence : float
+        Weight of the term that keeps every place free of classes that a crop around it does not hold.
     diversity : float
         Weight of the term that keeps prototypes of a class apart.
     stain : float
@@ -345,6 +346,7 @@ class TrainSettings:
     weight_decay: float = 1e-2
     sharpness: float = 1.0
     balance: float = 0.5
+    absence: float = 0.3
     diversity: float = 0.1
     stain: float = 0.15
     folds: int = 4
@@ -365,7 +367,7 @@ class TrainSettings:
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "sharpness"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("weight_decay", "balance", "diversity", "stain"):
+        for name in ("weight_decay", "balance", "absence", "diversity", "stain"):
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative")
         _require(self.folds == 0 or self.folds >= 2, f"folds is {self.folds}; use 0, or 2 and more")
 

@@ -17,7 +17,14 @@ from dualproto_wsi.data.crops import CropGrid
 from dualproto_wsi.model.encoder import ImageEncoder
 from dualproto_wsi.model.head import DualProtoHead
 from dualproto_wsi.settings import TrainSettings
-from dualproto_wsi.workflow.objective import class_weights, crop_loss, diversity_loss
+from dualproto_wsi.workflow.objective import (
+    WindowCrops,
+    absence_loss,
+    class_weights,
+    crop_loss,
+    diversity_loss,
+    possible_classes,
+)
 
 _WARM_UP = 20  # steps
 _GRADIENT_NORM = 5.0
@@ -132,15 +139,24 @@ def _loss(
     chance = torch.Generator().manual_seed(int(rng.integers(2**31)))
     images = jitter_stain(images.to(weights.device), settings.stain, chance)
     output = head(encoder.encode(images))
-    loss = settings.diversity * diversity_loss(output.prototypes, head.classes)
-    for scores, factor in zip(output.scores, settings.head.upsampling, strict=True):
-        maps = orient_back(scores, orientation)
-        cell_px = encoder.grid_px // factor
-        crop_losses = [
-            crop_loss(one, window.crops, window.origin, cell_px, settings.sharpness, weights)
-            for one, window in zip(maps, windows, strict=True)
-        ]
-        loss = loss + torch.stack(crop_losses).mean() / len(output.scores)
+    losses = [
+        _scale_loss(orient_back(scores, orientation), windows, encoder.grid_px // factor, weights, settings)
+        for scores, factor in zip(output.scores, settings.head.upsampling, strict=True)
+    ]
+    return torch.stack(losses).mean() + settings.diversity * diversity_loss(output.prototypes, head.classes)
+
+
+def _scale_loss(
+    maps: Tensor, windows: Sequence[_Window], cell_px: int, weights: Tensor, settings: TrainSettings
+) -> Tensor:
+    shape = maps.shape[2:]
+    placed = [[WindowCrops.place(grid, w.origin, shape, cell_px) for grid in w.crops] for w in windows]
+    pooled = [crop_loss(one, crops, settings.sharpness, weights) for one, crops in zip(maps, placed, strict=True)]
+    loss = torch.stack(pooled).mean()
+    if settings.absence:
+        smallest = [min(crops, key=lambda c: c.size) for crops in placed]
+        possible = torch.stack([possible_classes(crops, shape) for crops in smallest]).to(maps.device)
+        loss = loss + settings.absence * absence_loss(maps, possible, settings.balance)
     return loss
 
 

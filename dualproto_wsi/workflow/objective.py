@@ -1,8 +1,13 @@
-"""What training minimises: crops' image-level labels against pooled scores, and prototypes of a class kept apart."""
+"""What training minimises.
+
+Pooled scores against the crops' image-level labels, no class where a crop says that there is none, and prototypes of a
+class kept apart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,7 +27,8 @@ def pool_scores(scores: Tensor, size: int, step: int, sharpness: float) -> Tenso
     size, step : int
         Side of a crop and distance of crops, cells.
     sharpness : float
-        r of log(mean(exp(r · score))) / r: towards 0 the mean, towards infinity the maximum.
+        r of log(mean(exp(r · score))) / r: towards 0 the mean, towards infinity the maximum. Crops whose best score is
+        more than 80 / r below the map's best get a value that is too high; scores of a head span far less at r = 1.
 
     Returns
     -------
@@ -33,51 +39,128 @@ def pool_scores(scores: Tensor, size: int, step: int, sharpness: float) -> Tenso
     return top + torch.log(mean.clamp_min(torch.finfo(mean.dtype).tiny)) / sharpness
 
 
-def crop_loss(
-    scores: Tensor, grids: Sequence[CropGrid], origin: tuple[int, int], cell_px: int, sharpness: float, weights: Tensor
-) -> Tensor:
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowCrops:
+    """The crops of one size that lie inside a window, placed on a score map of it.
+
+    Parameters
+    ----------
+    labels : Tensor of int8, shape (K, rows, columns)
+        Image-level labels.
+    top, left : int
+        Where the first crop begins, cells.
+    size, step : int
+        Side of a crop and distance of crops, cells.
+    """
+
+    labels: Tensor
+    top: int
+    left: int
+    size: int
+    step: int
+
+    @classmethod
+    def place(cls, grid: CropGrid, origin: tuple[int, int], shape: Sequence[int], cell_px: int) -> WindowCrops:
+        """Place the crops of a grid that lie inside a window.
+
+        Parameters
+        ----------
+        grid : CropGrid
+            Of the image that the window was cut from.
+        origin : (int, int)
+            Row and column of the window's first pixel, px of the image.
+        shape : (int, int)
+            Rows and columns of the score map.
+        cell_px : int
+            Side of its cells, px; divides the origin, and size and step of the grid.
+        """
+        spans = []
+        for start, cells, count in zip(origin, shape, grid.labels.shape[1:], strict=True):
+            first = -(-start // grid.step)
+            stop = min((start + cells * cell_px - grid.size) // grid.step + 1, count)
+            spans.append((first, max(first, stop)))
+        (row, row_stop), (column, column_stop) = spans
+        top, left = ((span[0] * grid.step - start) // cell_px for span, start in zip(spans, origin, strict=True))
+        labels = torch.from_numpy(grid.labels[:, row:row_stop, column:column_stop])
+        return cls(labels, top, left, grid.size // cell_px, grid.step // cell_px)
+
+
+def crop_loss(scores: Tensor, crops: Sequence[WindowCrops], sharpness: float, weights: Tensor) -> Tensor:
     """Binary cross entropy between pooled scores and image-level labels, mean over crops, classes and sizes.
 
     Parameters
     ----------
     scores : Tensor of float32, shape (K, h, w)
         Class logits of a window.
-    grids : sequence of CropGrid
-        Labelled crops of the image that the window was cut from; those that reach out of the window do not count.
-    origin : (int, int)
-        Row and column of the window's first pixel, px of the image.
-    cell_px : int
-        Side of a cell of ``scores``, px; divides the origin, and size and step of every grid.
+    crops : sequence of WindowCrops
+        One a size.
     sharpness : float
         Of :func:`pool_scores`.
     weights : Tensor of float32, shape (sizes, K)
-        Weight of the crops that hold a class, a row a grid.
+        Weight of the crops that hold a class, a row a size.
     """
     losses = []
-    for grid, weight in zip(grids, weights, strict=True):
-        first, (rows, columns) = _crops_inside(grid, origin, scores.shape[1] * cell_px, scores.shape[2] * cell_px)
-        if rows < 1 or columns < 1:
+    for placed, weight in zip(crops, weights, strict=True):
+        _, rows, columns = placed.labels.shape
+        if not rows * columns:
             continue
-        labels = torch.from_numpy(grid.labels[:, first[0] : first[0] + rows, first[1] : first[1] + columns])
-        top, left = ((position * grid.step - start) // cell_px for position, start in zip(first, origin, strict=True))
-        pooled = pool_scores(scores[:, top:, left:], grid.size // cell_px, grid.step // cell_px, sharpness)
-        pooled = pooled[:, : labels.shape[1], : labels.shape[2]]
-        present, known = ((labels == PRESENT).to(scores), (labels != UNKNOWN).to(scores))
-        loss = F.binary_cross_entropy_with_logits(pooled, present, known, pos_weight=weight[:, None, None])
-        losses.append(loss)
+        pooled = pool_scores(scores[:, placed.top :, placed.left :], placed.size, placed.step, sharpness)
+        present, known = (placed.labels == PRESENT).to(scores), (placed.labels != UNKNOWN).to(scores)
+        losses.append(
+            F.binary_cross_entropy_with_logits(
+                pooled[:, :rows, :columns], present, known, pos_weight=weight[:, None, None]
+            )
+        )
     return torch.stack(losses).mean() if losses else scores.sum() * 0
 
 
-def _crops_inside(
-    grid: CropGrid, origin: tuple[int, int], height: int, width: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the grid position of the first crop inside a window, and how many rows and columns of crops are."""
-    first = tuple(-(-start // grid.step) for start in origin)
-    ends = (
-        (start + length - grid.size) // grid.step + 1 for start, length in zip(origin, (height, width), strict=True)
-    )
-    counts = (min(end, limit) - f for end, limit, f in zip(ends, grid.labels.shape[1:], first, strict=True))
-    return (first[0], first[1]), (next(counts), next(counts))
+def possible_classes(crops: WindowCrops, shape: Sequence[int]) -> Tensor:
+    """Return which classes a cell may have: none that is absent from a crop around it.
+
+    Parameters
+    ----------
+    crops : WindowCrops
+    shape : (int, int)
+        Rows and columns of the score map.
+
+    Returns
+    -------
+    Tensor of bool, shape (K, h, w)
+        True everywhere outside the crops.
+    """
+    possible = torch.ones(len(crops.labels), *shape, dtype=torch.bool)
+    if crops.labels.numel():
+        absent = (crops.labels == ABSENT).float()[:, None]
+        covered = F.conv_transpose2d(absent, torch.ones(1, 1, crops.size, crops.size), stride=crops.step)[:, 0] > 0
+        below, right = crops.top + covered.shape[1], crops.left + covered.shape[2]
+        possible[:, crops.top : below, crops.left : right] = ~covered
+    return possible
+
+
+def absence_loss(scores: Tensor, possible: Tensor, balance: float) -> Tensor:
+    """Return the mean over cells of -log of the summed probability of the classes that are possible there.
+
+    Parameters
+    ----------
+    scores : Tensor of float32, shape (N, K, h, w)
+        Class logits.
+    possible : Tensor of bool, shape (N, K, h, w)
+        As of :func:`possible_classes`; cells where all or none are possible do not count.
+    balance : float
+        A cell weighs (number of cells with the same possible classes) to the power of ``-balance``.
+    """
+    allowed = possible.movedim(1, -1).flatten(0, -2)
+    telling = allowed.any(1) & ~allowed.all(1)
+    allowed = allowed[telling]
+    if not len(allowed):
+        return scores.sum() * 0
+    code = allowed.double() @ 2.0 ** torch.arange(allowed.shape[1], dtype=torch.double, device=allowed.device)
+    _, group, sizes = torch.unique(code, return_inverse=True, return_counts=True)
+    weights = sizes[group].float() ** -balance
+    log_probability = scores.log_softmax(1).movedim(1, -1).flatten(0, -2)[telling]
+    losses = -log_probability.masked_fill(~allowed, -torch.inf).logsumexp(1)
+    mean: Tensor = (losses * weights).sum() / weights.sum()
+    return mean
 
 
 def class_weights(images: Sequence[Sequence[CropGrid]], names: Sequence[str], balance: float) -> Tensor:

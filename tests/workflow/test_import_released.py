@@ -193,3 +193,25 @@ def test_released_vocabulary_has_ten_descriptions_a_class():
     scheme = load_vocabulary("bcss")
     assert scheme.names == ("Tumor", "Stroma", "Lymphocyte", "Necrosis")
     assert [len(tissue.descriptions) for tissue in scheme] == [10] * 4
+
+
+def test_an_imported_bundle_maps_a_slide(bundle, conch_file, make_slide, tmp_path):
+    slide = make_slide(tmp_path / "a.tif", 600, 600, mpp=0.25)
+    arguments = [
+        "segment",
+        slide,
+        "-o",
+        tmp_path / "out",
+        "--model",
+        bundle,
+        "--weights",
+        conch_file,
+        "--device",
+        "cpu",
+    ]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert CliRunner().invoke(main, ["verify", str(tmp_path / "out")]).exit_code == 0
+    record = json.loads((tmp_path / "out" / "a.tif" / "record.json").read_text(encoding="utf-8"))
+    assert record["model"]["card"]["encoder"] == "conch-released"
+    assert record["analysed_mm2"] > 0
