@@ -120,6 +120,8 @@ class InferenceSettings:
         ``auto`` (bf16 on a GPU that has it, else fp16; fp32 on a CPU), ``fp32``, ``bf16`` or ``fp16``.
     batch_size : int
         Windows a forward pass; 0 chooses by device.
+    compile : bool
+        Whether torch compiles the model first: a minute once, then faster; needs a C++ compiler.
     encoder : str
         Encoder of ``zero-shot``: ``conch`` or ``open_clip:MODEL[:PRETRAINED|FILE]``.
     prompts : str
@@ -132,6 +134,7 @@ class InferenceSettings:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = 0
+    compile: bool = False
     encoder: str = ""
     prompts: str = ""
     weights: str = ""

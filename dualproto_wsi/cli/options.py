@@ -84,6 +84,13 @@ batch_size_option = click.option(
     help="Windows a forward pass.  [default: 2 a CPU core, 64 on a GPU]",
 )
 
+compile_option = click.option(
+    "--compile",
+    "compile_model",
+    is_flag=True,
+    help="Let torch compile the model: a minute once, then faster. Needs a C++ compiler.",
+)
+
 workers_option = click.option(
     "--workers", type=int, default=2, show_default=True, metavar="N", help="Threads that read ahead."
 )

@@ -21,6 +21,7 @@ from dualproto_wsi.cli import options
 @options.device_option
 @options.precision_option
 @options.batch_size_option
+@options.compile_option
 @options.overlap_option
 @options.formats_option
 @options.object_type_option
@@ -42,6 +43,7 @@ def segment(
     device: str,
     precision: str,
     batch_size: int,
+    compile_model: bool,
     overlap: float,
     formats: tuple[str, ...],
     object_type: str,
@@ -71,7 +73,15 @@ def segment(
         read=ReadSettings(mpp, reader, workers),
         tiling=TilingSettings(overlap),
         inference=InferenceSettings(
-            model, device, precision, batch_size, encoder, prompts, str(weights or ""), str(tokenizer or "")
+            model,
+            device,
+            precision,
+            batch_size,
+            compile_model,
+            encoder,
+            prompts,
+            str(weights or ""),
+            str(tokenizer or ""),
         ),
         output=OutputSettings(formats, object_type, frame, overlay),
     )

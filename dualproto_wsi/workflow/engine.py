@@ -90,6 +90,8 @@ class Engine:
         self.precision = choose_precision(settings.precision, self.device)
         self.batch_size = settings.batch_size or BATCH_SIZES[self.device.type]
         self.model = model.to(self.device).eval()
+        if settings.compile:
+            self.model.compile()
         on_gpu = self.device.type == "cuda"
         cores = 1 if on_gpu else torch.get_num_threads()
         self.windows_at_once = self.batch_size * cores

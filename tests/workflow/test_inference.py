@@ -83,6 +83,15 @@ def test_precision_by_device():
     assert choose_precision("bf16", torch.device("cpu")) == "bf16"
 
 
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_same_scores(model, small_slide):
+    with open_slide(small_slide) as reader:
+        plan = plan_for(reader, model, overlap=0)
+        plain = logits(Engine(model, InferenceSettings(device="cpu")), reader, plan)
+        compiled = logits(Engine(load_model("builtin"), InferenceSettings(device="cpu", compile=True)), reader, plan)
+    np.testing.assert_allclose(plain, compiled, atol=1e-3)
+
+
 @pytest.mark.gpu
 def test_gpu_agrees_with_cpu(model, small_slide):
     with open_slide(small_slide) as reader:
