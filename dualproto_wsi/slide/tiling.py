@@ -50,7 +50,7 @@ class Block:
     tiles : tuple of Tile
         The windows, row by row.
     box : Box
-        What to read, level-0 px: the smallest box around the windows.
+        What to read, level-0 px: the smallest box around the windows, as far as the grid goes.
     size : tuple of int
         (width, height) of that read, model px.
     window_px : int
@@ -69,7 +69,7 @@ class Block:
     final_row: int
 
     def cut(self, pixels: Pixels) -> Pixels:
-        """Cut the windows out of the block.
+        """Cut the windows out of the block; beyond the end of the grid they see the picture mirrored.
 
         Parameters
         ----------
@@ -81,7 +81,12 @@ class Block:
         ndarray of uint8, shape (n, window_px, window_px, 3)
             In the order of ``tiles``.
         """
-        row, column = min(t.row for t in self.tiles), min(t.column for t in self.tiles)
+        rows, columns = [tile.row for tile in self.tiles], [tile.column for tile in self.tiles]
+        row, column = min(rows), min(columns)
+        below = (max(rows) - row) * self.stride_px + self.window_px - pixels.shape[0]
+        right = (max(columns) - column) * self.stride_px + self.window_px - pixels.shape[1]
+        if below or right:
+            pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")
         windows = np.empty((len(self.tiles), self.window_px, self.window_px, 3), np.uint8)
         for window, tile in zip(windows, self.tiles, strict=True):
             y, x = (tile.row - row) * self.stride_px, (tile.column - column) * self.stride_px
@@ -182,8 +187,8 @@ def _blocks(groups: list[tuple[Tile, ...]], grid: LabelGrid, window: int, stride
     final = [*np.minimum.accumulate(firsts[::-1])[::-1][1:].tolist(), grid.rows] if groups else []
     for tiles, first, final_row in zip(groups, firsts, final, strict=True):
         left = min(tile.column for tile in tiles)
-        rows = max(tile.row for tile in tiles) + window - first
-        columns = max(tile.column for tile in tiles) + window - left
+        rows = min(max(tile.row for tile in tiles) + window, grid.rows) - first
+        columns = min(max(tile.column for tile in tiles) + window, grid.columns) - left
         yield Block(
             tiles=tiles,
             box=_cells(grid, first, left, rows, columns),

@@ -91,8 +91,19 @@ def test_a_slide_smaller_than_a_window_gets_one_window():
     grid = LabelGrid.over(Box(0, 0, 300, 200), 0.5, 2.0)
     plan = plan_tiles(grid, all_tissue(grid.box), 448, 4, 0.25)
     assert [part.tiles for part in plan.blocks] == [(Tile(0, 0),)]
-    assert plan.blocks[0].size == (448, 448)
-    assert plan.blocks[0].box == Box(0, 0, 448, 448)
+    assert plan.blocks[0].size == (300, 200)
+    assert plan.blocks[0].box == grid.box
+
+
+def test_beyond_the_grid_a_window_sees_the_picture_mirrored():
+    grid = LabelGrid.over(Box(0, 0, 300, 200), 0.5, 2.0)
+    (part,) = plan_tiles(grid, all_tissue(grid.box), 448, 4, 0.25).blocks
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    (window,) = part.cut(pixels)
+    assert np.array_equal(window[:200, :300], pixels)
+    assert np.array_equal(window[:200, 300:], pixels[:, :-149:-1])
+    assert np.array_equal(window[200:400, :300], pixels[::-1])
+    assert np.array_equal(window[400:, :300], pixels[:48])
 
 
 @pytest.mark.parametrize("size", [(0, 0), (3, 50), (50, 3)])
@@ -120,8 +131,9 @@ def test_cutting_a_block_gives_what_reading_each_window_gives(wave_slide, model_
             assert windows.shape == (len(part.tiles), 96, 96, 3)
             for tile, window in zip(part.tiles, windows, strict=True):
                 x, y = grid.x + tile.column * grid.scale, grid.y + tile.row * grid.scale
-                alone = slide.read(Box(x, y, 24 * grid.scale, 24 * grid.scale), (96, 96))
-                assert np.abs(window.astype(int) - alone).max() <= 1
+                rows, columns = min(24, grid.rows - tile.row), min(24, grid.columns - tile.column)
+                alone = slide.read(Box(x, y, columns * grid.scale, rows * grid.scale), (columns * 4, rows * 4))
+                assert np.abs(window[: rows * 4, : columns * 4].astype(int) - alone).max() <= 1
 
 
 def test_real_windows_from_a_block(shared):
@@ -131,7 +143,8 @@ def test_real_windows_from_a_block(shared):
         part = plan.blocks[-1]
         windows = part.cut(slide.read(part.box, part.size)).astype(int)
         for tile, window in zip(part.tiles, windows, strict=True):
-            side = 112 * grid.scale
-            box = Box(tile.column * grid.scale, tile.row * grid.scale, side, side)
-            assert np.abs(window - slide.read(box, (448, 448))).max() <= 1
+            rows, columns = min(112, grid.rows - tile.row), min(112, grid.columns - tile.column)
+            box = Box(tile.column * grid.scale, tile.row * grid.scale, columns * grid.scale, rows * grid.scale)
+            alone = slide.read(box, (columns * 4, rows * 4))
+            assert np.abs(window[: rows * 4, : columns * 4] - alone).max() <= 1
     assert math.isclose(part.box.width / part.size[0], 0.5056 / 0.499)
