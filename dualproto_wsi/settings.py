@@ -77,7 +77,7 @@ class TissueSettings:
         Smaller holes in tissue are filled, mm².
     """
 
-    mpp: float = 8.0
+    mpp: float = 4.0
     min_area_mm2: float = 0.01
     max_hole_mm2: float = 0.0005
 

@@ -17,7 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Density = npt.NDArray[np.float32]
 
-LARGEST_THUMBNAIL_PX = 24_000_000  # 39 mm square at 8 µm; finding tissue takes about 30 bytes a px
+LARGEST_THUMBNAIL_PX = 24_000_000  # 20 mm square at 4 µm; finding tissue takes about 30 bytes a px
 LEVEL_REACH = 1.5  # a pyramid level up to this much coarser than asked for saves reading a finer one
 INSIDE = 128  # of 255: where the smoothed outline runs
 SMOOTH_UM = 5.0  # sigma, takes grain off the colours; more would push the outline outwards
@@ -30,7 +30,7 @@ WHITE = 254  # at and above this a pixel was never scanned
 CHROMA = 0.018  # optical density between the most and the least absorbed channel; glass stays below 0.01
 EDGE = 0.35  # share of the strongest neighbour's colour; less is the blurred rim of an edge
 GREY = 0.2  # chroma / mean density below which a pixel is a shadow, dust, black ink or border
-INK_DENSITY, INK_RATIO = 0.3, 0.7  # blue and green ink: dense in red, and green less so than in any H&E stain
+INK_DENSITY, INK_RATIO = 0.3, 0.75  # blue and green ink: dense in red, and green less so than in any H&E stain
 INK_REACH_UM, INK_RIM_RATIO = 80.0, 1.0  # so far around it even a faint blue is ink
 
 

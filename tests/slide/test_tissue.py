@@ -113,7 +113,7 @@ def test_ink_is_not_tissue(found, ink):
 
 
 def test_small_pieces_go_and_small_holes_close(found):
-    radius_px = {"crumb": 20, "piece": 45, "hole": 9, "lumen": 60}  # 0.005, 0.025, 0.001, 0.045 mm²
+    radius_px = {"crumb": 20, "piece": 45, "hole": 5, "lumen": 60}  # 0.005, 0.025, 0.0003, 0.045 mm²
     tissue = disc(500, 500, 300)
     hole, lumen = disc(500, 300, radius_px["hole"]), disc(500, 600, radius_px["lumen"])
     crumb, piece = disc(1200, 200, radius_px["crumb"]), disc(1200, 700, radius_px["piece"])
@@ -131,7 +131,7 @@ def test_the_outline_is_smooth_on_a_finer_grid(found):
     got = at_full_size(mask)
     rows, columns = np.nonzero(got ^ cv2.erode(got.astype(np.uint8), np.ones((3, 3))).astype(bool))
     distance = np.hypot(columns + 0.5 - 700, rows + 0.5 - 500)
-    assert distance.std() < 2  # px of 2 µm, where the mask's own are 8 µm
+    assert distance.std() < 2  # px of 2 µm, where the mask's own are 4 µm
     runs = np.diff(np.nonzero(np.diff(got[:, 400:1000].sum(axis=1)))[0])
     assert np.median(runs) < 3  # steps of the outline from row to row, not every 4th
 
