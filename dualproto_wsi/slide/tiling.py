@@ -118,6 +118,7 @@ def plan_tiles(
     window_px: int,
     stride_px: int,
     overlap: float,
+    lattice_px: int = 1,
     block: tuple[int, int] = (2, 4),
 ) -> TilePlan:
     """Lay windows over the tissue of a slide.
@@ -133,7 +134,10 @@ def plan_tiles(
     stride_px : int
         Side of a cell, model px.
     overlap : float
-        Share of a window's side that neighbours have in common, 0 to below 1; rounded to whole cells.
+        Share of a window's side that neighbours have in common, 0 to below 1; rounded to the lattice.
+    lattice_px : int
+        Windows start at multiples of this, model px, and their side is one: with an encoder whose features step by so
+        many pixels, every window then sees a place at the same phase.
     block : tuple of int
         (rows, columns) of windows that are read at once.
 
@@ -145,12 +149,15 @@ def plan_tiles(
     Raises
     ------
     ValueError
-        If `window_px` is no multiple of `stride_px`.
+        If `window_px` is no multiple of `stride_px` and `lattice_px`.
     """
     if window_px % stride_px:
         raise ValueError(f"a window of {window_px} px is no whole number of cells of {stride_px} px")
     window = window_px // stride_px
-    step = max(1, round(window * (1 - overlap)))
+    lattice = math.lcm(lattice_px, stride_px) // stride_px
+    if window % lattice:
+        raise ValueError(f"a window of {window_px} px is no multiple of the lattice of {lattice_px} px")
+    step = lattice * max(1, round(window * (1 - overlap) / lattice))
     rows = _groups(_starts(grid.rows, window, step), block[0])
     columns = _groups(_starts(grid.columns, window, step), block[1])
     found = []

@@ -140,7 +140,8 @@ class SlideJob:
                     f"{self.slide.name}: {reader.info.width} x {reader.info.height} px at {mpp:g} µm/px is smaller than"
                     f" a cell of the label map ({grid.cell_um:g} µm); is this the slide, and is --mpp right?"
                 )
-            plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, self.settings.tiling.overlap)
+            overlap = self.settings.tiling.overlap
+            plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, overlap, model.encoder.step_px)
             self.listener.slide_planned(self.slide, plan.tiles)
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / record.RECORD).unlink(missing_ok=True)

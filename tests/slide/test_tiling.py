@@ -114,10 +114,22 @@ def test_a_slide_smaller_than_a_cell_gets_none(size):
     assert (plan.tiles, plan.blocks) == (0, ())
 
 
+@pytest.mark.parametrize("overlap", [0, 0.1, 0.125, 0.25, 0.7])
+def test_windows_start_on_the_encoders_lattice(overlap):
+    grid = LabelGrid(0, 0, 4.0, 2.0, 500, 500)
+    plan = plan_tiles(grid, all_tissue(grid.box), 448, 4, overlap, lattice_px=16)
+    starts = {start for part in plan.blocks for tile in part.tiles for start in (tile.row, tile.column)}
+    assert all(start % 4 == 0 for start in starts)
+    step = sorted(starts)[1]
+    assert abs(step - 112 * (1 - overlap)) <= 2
+
+
 def test_a_window_of_part_cells_is_refused():
     grid = LabelGrid(0, 0, 4.0, 2.0, 10, 10)
     with pytest.raises(ValueError, match="a window of 450 px is no whole number of cells of 4 px"):
         plan_tiles(grid, all_tissue(grid.box), 450, 4, 0.25)
+    with pytest.raises(ValueError, match="a window of 456 px is no multiple of the lattice of 16 px"):
+        plan_tiles(grid, all_tissue(grid.box), 456, 4, 0.25, lattice_px=16)
 
 
 @pytest.mark.parametrize("model_mpp", [0.5, 0.5056, 0.25, 1.0, 1.137])
