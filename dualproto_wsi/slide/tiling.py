@@ -118,8 +118,8 @@ def plan_tiles(
     window_px: int,
     stride_px: int,
     overlap: float,
-    lattice_px: int = 1,
     block: tuple[int, int] = (2, 4),
+    lattice_px: int = 1,
 ) -> TilePlan:
     """Lay windows over the tissue of a slide.
 
@@ -135,11 +135,11 @@ def plan_tiles(
         Side of a cell, model px.
     overlap : float
         Share of a window's side that neighbours have in common, 0 to below 1; rounded to the lattice.
+    block : tuple of int
+        (rows, columns) of windows that are read at once.
     lattice_px : int
         Windows start at multiples of this, model px, and their side is one: with an encoder whose features step by so
         many pixels, every window then sees a place at the same phase.
-    block : tuple of int
-        (rows, columns) of windows that are read at once.
 
     Returns
     -------

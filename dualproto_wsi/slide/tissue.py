@@ -28,6 +28,7 @@ GLASS_MIN, GLASS_SPREAD, GLASS_PINK = 170, 32, 7  # glass: bright, near grey, ne
 GLASS_SHARE = 0.002  # of the pixels; less is no glass at all
 WHITE = 254  # at and above this a pixel was never scanned
 CHROMA = 0.018  # optical density between the most and the least absorbed channel; glass stays below 0.01
+RIM_UM = 8.0  # how far the blurred rim of an edge reaches
 EDGE = 0.35  # share of the strongest neighbour's colour; less is the blurred rim of an edge
 GREY = 0.2  # chroma / mean density below which a pixel is a shadow, dust, black ink or border
 INK_DENSITY, INK_RATIO = 0.3, 0.75  # blue and green ink: dense in red, and green less so than in any H&E stain
@@ -162,7 +163,8 @@ def tissue_colours(rgb: Pixels, mpp: float) -> Mask:
     smooth = cv2.GaussianBlur(rgb, (0, 0), SMOOTH_UM / mpp)
     density = optical_density(smooth, glass_colour(smooth[rgb.min(axis=2) < WHITE]))
     chroma = density.max(axis=0) - density.min(axis=0)
-    beside = cv2.dilate(chroma, np.ones((3, 3), np.uint8))
+    rim_px = max(1, round(RIM_UM / mpp))
+    beside = cv2.dilate(chroma, np.ones((2 * rim_px + 1, 2 * rim_px + 1), np.uint8))
     coloured: Mask = chroma > np.maximum(CHROMA, EDGE * beside)
     coloured &= chroma > GREY / 3 * density.sum(axis=0)
     return coloured & ~_ink(density, math.ceil(INK_REACH_UM / mpp))

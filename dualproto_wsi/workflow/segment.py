@@ -141,7 +141,7 @@ class SlideJob:
                     f" a cell of the label map ({grid.cell_um:g} µm); is this the slide, and is --mpp right?"
                 )
             overlap = self.settings.tiling.overlap
-            plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, overlap, model.encoder.step_px)
+            plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, overlap, lattice_px=model.encoder.step_px)
             self.listener.slide_planned(self.slide, plan.tiles)
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / record.RECORD).unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def densest(tissue, content: Box, side: float) -> Box:
 def label(reader, engine, tissue, grid: LabelGrid, overlap: float) -> tuple[np.ndarray, int]:
     """Return the labels of a grid, 0 off tissue, and the number of windows."""
     model = engine.model
-    plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, overlap, model.encoder.step_px)
+    plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, overlap, lattice_px=model.encoder.step_px)
     mosaic = ScoreMosaic(grid.columns, grid.rows, len(model.classes), model.window_px // model.stride_px)
     for blocks, logits in predict(engine, read_ahead(reader, plan.blocks, 2), Stopwatch()):
         for tile, scores in zip((t for b in blocks for t in b.tiles), logits, strict=True):
