@@ -1,0 +1,46 @@
+"""Settings: one frozen dataclass a step, plain data in and out, unknown keys refused.
+
+Every dataclass checks its own values when it is made, so a settings object that exists is valid.
+"""
+
+from dualproto_wsi.settings.convert import from_data, load_toml, to_data
+from dualproto_wsi.settings.head import MAPS, MERGES, NORMS, HeadSettings
+from dualproto_wsi.settings.segment import (
+    FORMATS,
+    FRAMES,
+    OBJECT_TYPES,
+    PRECISIONS,
+    READERS,
+    ZERO_SHOT,
+    InferenceSettings,
+    OutputSettings,
+    ReadSettings,
+    SegmentSettings,
+    TilingSettings,
+    TissueSettings,
+)
+from dualproto_wsi.settings.train import LAYOUTS, TrainSettings
+
+__all__ = [
+    "FORMATS",
+    "FRAMES",
+    "LAYOUTS",
+    "MAPS",
+    "MERGES",
+    "NORMS",
+    "OBJECT_TYPES",
+    "PRECISIONS",
+    "READERS",
+    "ZERO_SHOT",
+    "HeadSettings",
+    "InferenceSettings",
+    "OutputSettings",
+    "ReadSettings",
+    "SegmentSettings",
+    "TilingSettings",
+    "TissueSettings",
+    "TrainSettings",
+    "from_data",
+    "load_toml",
+    "to_data",
+]
