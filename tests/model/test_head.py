@@ -40,18 +40,26 @@ def random_levels(size: int = 6) -> list[Tensor]:
     return [torch.randn(2, 20, size, size, generator=generator) for _ in range(4)]
 
 
+def text_features(rule) -> Tensor:
+    return torch.nn.functional.normalize(rule.array("head.text_features", (40, 512)), dim=1)
+
+
+def reference_levels(rule) -> list[Tensor]:
+    return [rule.array(f"head.F{number}", (2, 768, 14, 14)) for number in (1, 2, 3, 4)]
+
+
 @pytest.fixture(scope="module")
-def released_head(reference) -> DualProtoHead:
-    text = reference.text_features()
+def released_head(rule) -> DualProtoHead:
+    text = text_features(rule)
     head = DualProtoHead(HeadSettings(), 768, 4, 10, text).eval()
-    head.load_state_dict(from_released(reference.state(), text))
+    head.load_state_dict(from_released(rule.weights("head", prefix="head."), text))
     return head
 
 
 @pytest.fixture(scope="module")
-def outcomes(reference, released_head) -> dict[str, Tensor]:
+def outcomes(rule, released_head) -> dict[str, Tensor]:
     """Everything that the reference has numbers for, under its names."""
-    levels = reference.levels()
+    levels = reference_levels(rule)
     with torch.inference_mode():
         output = released_head(levels)
         found = {"prototype_bank": output.prototypes[:, ::4]}
@@ -64,14 +72,14 @@ def outcomes(reference, released_head) -> dict[str, Tensor]:
             found[f"cam{number}"] = maps[:, ::5, ::step, ::step]
             found[f"cam{number}_max"] = output.scores[scale][:, :, ::step, ::step]
             found[f"cam{number}_mean"] = merge_prototypes(maps, 4, "mean")[:, :, ::step, ::step]
-        labels = torch.from_numpy(reference.numbers["score_labels"])
+        labels = torch.from_numpy(rule.numbers("head")["score_labels"])
         found["scores_cam4"] = released_scores(output.scores[3], labels)[:, :, ::8, ::8]
         found["probabilities_cam4"] = released_probabilities(output.scores[3], labels)[:, :, ::8, ::8]
     return found
 
 
-def test_the_released_numbers_are_reproduced(reference, outcomes):
-    numbers = reference.numbers
+def test_the_released_numbers_are_reproduced(rule, outcomes):
+    numbers = rule.numbers("head")
     named = {name for name in numbers if not name.startswith("released_") and name != "score_labels"}
     assert set(outcomes) == named
     for name in sorted(named):
@@ -79,18 +87,18 @@ def test_the_released_numbers_are_reproduced(reference, outcomes):
         assert off < 5e-5, f"{name} is off by {off} standard deviations"
 
 
-def test_the_finest_map_is_the_released_map(reference, released_head, outcomes):
-    finest = DualProtoHead(HeadSettings(map="finest"), 768, 4, 10, reference.text_features()).eval()
+def test_the_finest_map_is_the_released_map(rule, released_head, outcomes):
+    finest = DualProtoHead(HeadSettings(map="finest"), 768, 4, 10, text_features(rule)).eval()
     finest.load_state_dict(released_head.state_dict())
     with torch.inference_mode():
-        assert torch.equal(finest.logits(reference.levels())[:, :, ::8, ::8], outcomes["cam4_max"])
+        assert torch.equal(finest.logits(reference_levels(rule))[:, :, ::8, ::8], outcomes["cam4_max"])
 
 
-def test_released_weights_with_a_strange_key_are_refused(reference):
-    text = reference.text_features()
+def test_released_weights_with_a_strange_key_are_refused(rule):
+    text = text_features(rule)
     with pytest.raises(WeightsMismatch, match=r"'decoder\.0\.weight' is not a weight of the released"):
-        from_released({**reference.state(), "decoder.0.weight": text}, text)
-    state = reference.state()
+        from_released({**rule.weights("head", prefix="head."), "decoder.0.weight": text}, text)
+    state = rule.weights("head", prefix="head.")
     del state["logit_scale2"]
     with pytest.raises(WeightsMismatch, match="must be logit_scale1, logit_scale2"):
         from_released(state, text)
