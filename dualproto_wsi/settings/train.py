@@ -8,6 +8,8 @@ from dualproto_wsi.settings.checks import one_of, require
 from dualproto_wsi.settings.head import HeadSettings
 
 LAYOUTS = ("brca-m2c",)
+TRAINABLE_ON = ("compact",)
+"""Encoders that the training job knows the text side and the grid of."""
 
 
 def _compact_head() -> HeadSettings:
@@ -40,7 +42,7 @@ class TrainSettings:
     classes : tuple of str
         Classes of the vocabulary to train, in this order; empty takes all.
     encoder : str
-        Frozen image encoder.
+        Frozen image encoder; so far ``compact``.
     head : HeadSettings
         Shape of the head.
     crop_sizes : tuple of int
@@ -96,6 +98,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         one_of("layout", self.layout, LAYOUTS)
+        one_of("encoder", self.encoder, TRAINABLE_ON)
         require(
             bool(self.crop_sizes) and min(self.crop_sizes) >= 8,
             f"crop_sizes is {self.crop_sizes}; name sizes of at least 8 px",
