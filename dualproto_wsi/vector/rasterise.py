@@ -31,18 +31,33 @@ def rasterise(regions: Iterable[Region], grid: LabelGrid) -> npt.NDArray[np.uint
     ndarray of uint8, (rows, columns)
         Class ids; 0 where no region is.
     """
+    return rasterise_and_count(regions, grid)[0]
+
+
+def rasterise_and_count(
+    regions: Iterable[Region], grid: LabelGrid
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Fill regions on a grid like :func:`rasterise`, and count the cells of each.
+
+    Returns
+    -------
+    labels : ndarray of uint8, (rows, columns)
+    cells : ndarray of int64, (number of regions,)
+        Cells that each region fills; where regions overlap, a cell counts for each of them.
+    """
     labels = np.zeros(grid.shape, np.uint8)
+    cells = []
     origin = np.array([grid.x, grid.y])
     for region in regions:
         rings = [(ring - origin) / grid.scale - 0.5 for ring in region.rings]  # cell centres at whole numbers
         edges = np.concatenate([np.hstack((ring[:-1], ring[1:])) for ring in rings])
-        _fill(labels, edges, region.tissue_class.id)
-    return labels
+        cells.append(_fill(labels, edges, region.tissue_class.id))
+    return labels, np.array(cells, np.int64)
 
 
 @compiled
-def _fill(labels: npt.NDArray[np.uint8], edges: Edges, label: int) -> None:
-    """Fill between the crossings of edges (x0, y0, x1, y1) and cell rows, in order along each row."""
+def _fill(labels: npt.NDArray[np.uint8], edges: Edges, label: int) -> int:
+    """Fill between the crossings of edges (x0, y0, x1, y1) and cell rows, in order along each row; count the cells."""
     rows, columns = labels.shape
     count = 0
     for e in range(len(edges)):
@@ -58,9 +73,13 @@ def _fill(labels: npt.NDArray[np.uint8], edges: Edges, label: int) -> None:
             crossings[count] = row * (columns + 1) + int(min(max(column, 0), columns))
             count += 1
     crossings.sort()
+    cells = 0
     for i in range(0, count, 2):
         row, start = divmod(crossings[i], columns + 1)
-        labels[row, start : crossings[i + 1] - row * (columns + 1)] = label
+        stop = crossings[i + 1] - row * (columns + 1)
+        labels[row, start:stop] = label
+        cells += stop - start
+    return cells
 
 
 @compiled

@@ -80,7 +80,7 @@ def _verify_slide(folder: Path, row: dict[str, str]) -> Verdict:
             file = folder / f"{record['slide']['file']}.{suffix}"
             regions = list(read_regions(file, scheme))
             checked.append(f"{suffix}: {len(regions)} regions")
-            problems += [f"{file.name}: {text}" for text in region_problems(regions, labels, grid, scheme)]
+            problems += [f"{file.name}: {text}" for text in region_problems(regions, labels, grid)]
             if len(regions) != record["regions"]:
                 problems.append(f"{file.name}: {len(regions)} regions, record.json says {record['regions']}")
     except (OSError, ValueError, KeyError, DualProtoError) as error:

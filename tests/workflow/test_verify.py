@@ -61,7 +61,7 @@ def test_a_lost_region_is_found(copy):
 def test_a_doubled_region_is_an_overlap(copy):
     change_features(copy, lambda features: features.append(features[0]))
     assert "1 regions share an id with another" in problems(copy)
-    assert "polygons cover" in problems(copy)
+    assert "regions overlap: they fill" in problems(copy)
 
 
 def test_a_crossing_ring_is_invalid(copy):
@@ -75,7 +75,7 @@ def test_a_crossing_ring_is_invalid(copy):
 
 def test_a_wrong_measurement_is_found(copy):
     change_features(copy, lambda features: features[0]["properties"]["measurements"].update({"DualProto area mm^2": 9}))
-    assert "its 'DualProto area mm^2' is 9, its polygon has" in problems(copy)
+    assert "its 'DualProto area mm^2' is 9, its cells have" in problems(copy)
 
 
 def test_a_changed_label_map_is_found(copy):
