@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -35,6 +34,7 @@ def evaluate(
     from dualproto_wsi.cli.progress import console_progress
     from dualproto_wsi.cli.tables import score_table
     from dualproto_wsi.workflow.evaluate import evaluate_model
+    from dualproto_wsi.workflow.record import write_json
 
     with console_progress() as progress:
         task = progress.add_task("images", total=None)
@@ -54,4 +54,4 @@ def evaluate(
         click.echo(f"left out, because trained on: {', '.join(result.left_out)}")
     click.echo(score_table(rows))
     if json_path:
-        json_path.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, result.to_json())

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dualproto_wsi.errors import ModelNotFound, SettingsError
+from dualproto_wsi.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -171,8 +172,7 @@ def _write(file: Path | None, known: dict[str, Tensor]) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(file.name + ".tmp")
-        save_file({key: feature.detach().float().contiguous().clone() for key, feature in known.items()}, temporary)
-        temporary.replace(file)
+        with replacing(file) as temporary:
+            save_file({key: feature.detach().float().contiguous().clone() for key, feature in known.items()}, temporary)
     except OSError as error:
         logger.warning("%s: text features cannot be kept (%s)", file, error)

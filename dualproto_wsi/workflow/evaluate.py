@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from dualproto_wsi.model.encoder import ImageEncoder
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 from dualproto_wsi.stats.metrics import ConfusionMatrix
 from dualproto_wsi.workflow.engine import choose_device
-from dualproto_wsi.workflow.fit import pad, predict_logits, to_tensor
+from dualproto_wsi.workflow.fit import pad, to_tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +88,30 @@ def evaluate_model(
         If the data is not what its layout says, or no patient is left to score.
     """
     model = load_model(name_or_path).to(choose_device(device))
-    images = read_brca_m2c(root, split, model.classes)
-    trained_on = set(model.card.training.get("patients", ()))
-    kept, left_out = part_patients(images, trained_on)
+    kept, left_out = part_patients(
+        read_brca_m2c(root, split, model.classes), set(model.card.training.get("patients", ()))
+    )
     if not kept:
         raise DataError(f"{root}: the model was trained on every patient of {split!r}; choose another split")
+    found = score_images(model, kept, left_out, on_image)
+    if probe_split is None:
+        return found
+    fitted_on, _ = part_patients(read_brca_m2c(root, probe_split, model.classes), {i.patient for i in kept})
+    return replace(found, probe=probe_points(model.encoder, fitted_on, kept, model.classes.names, model.stride_px))
+
+
+def score_images(
+    model: DualProtoSegmenter,
+    images: Sequence[PointImage],
+    left_out: tuple[str, ...],
+    on_image: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Score a model at the points of images of patients that it was not trained on; ``left_out`` is only told."""
     confusion = ConfusionMatrix(model.classes.names)
-    for image in kept:
+    for image in images:
         score_points(confusion, predict_map(model, image.pixels), model.stride_px, image)
         on_image()
-    probe = None
-    if probe_split is not None:
-        fitted_on, _ = part_patients(read_brca_m2c(root, probe_split, model.classes), {i.patient for i in kept})
-        probe = probe_points(model.encoder, fitted_on, kept, model.classes.names, model.stride_px)
-    return Evaluation(confusion, probe, len(kept), len({i.patient for i in kept}), left_out)
+    return Evaluation(confusion, None, len(images), len({image.patient for image in images}), left_out)
 
 
 def part_patients(images: Sequence[PointImage], patients: set[str]) -> tuple[list[PointImage], tuple[str, ...]]:
@@ -110,13 +120,14 @@ def part_patients(images: Sequence[PointImage], patients: set[str]) -> tuple[lis
     return kept, tuple(sorted({image.patient for image in images} & patients))
 
 
+@torch.inference_mode()
 def predict_map(model: DualProtoSegmenter, pixels: NDArray[np.uint8]) -> Tensor:
     """Return calibrated logits of a whole image in one window, float32 (K, h, w), on the CPU.
 
     The right and lower border are mirrored up to a multiple of the encoder's step; what lies there is in the result.
     """
-    logits = predict_logits(model.encoder, model.head, pixels)
-    return logits / model.temperature.cpu() + model.bias[0].cpu()
+    images = pad(to_tensor(pixels)[None], model.encoder.step_px).to(model.bias.device)
+    return model(images)[0].float().cpu()  # type: ignore[no-any-return]
 
 
 def score_points(confusion: ConfusionMatrix, logits: Tensor, cell_px: int, image: PointImage) -> None:

@@ -84,7 +84,6 @@ class SlideMapper:
         self._grid, self._scheme, self._tissue, self._files, self._clock = grid, scheme, tissue, files, clock
         self._mosaic = ScoreMosaic(grid.columns, grid.rows, len(scheme), window_cells)
         self._tracer = RegionTracer(grid.columns, len(scheme))
-        self._row = 0
         self.tally = AreaTally(scheme, grid.cell_mm2)
         self.regions = 0
 
@@ -111,8 +110,9 @@ class SlideMapper:
 
     def release(self, final_row: int) -> None:
         """Finish all rows above ``final_row``: no window to come touches them."""
-        while self._row < min(final_row, self._grid.rows):
-            self._finish_band(min(self._row + BAND, final_row, self._grid.rows))
+        final_row = min(final_row, self._grid.rows)
+        while self._mosaic.released < final_row:
+            self._finish_band(min(self._mosaic.released + BAND, final_row))
 
     def finish(self) -> None:
         """Finish all rows and complete the label map; polygon files complete when the context closes."""
@@ -129,7 +129,6 @@ class SlideMapper:
             probabilities = softmax(logits)
             analysed = covered & self._tissue.sample(self._grid, first, until_row - first)
             labels = np.where(analysed, probabilities.argmax(axis=0) + 1, NOT_ANALYSED).astype(np.uint8)
-        self._row = until_row
         self.tally.add(labels)
         with self._clock("trace"):
             traced = self._tracer.feed(labels, probabilities)

@@ -29,7 +29,7 @@ from dualproto_wsi.settings import TrainSettings, to_data
 from dualproto_wsi.stats.metrics import ConfusionMatrix
 from dualproto_wsi.workflow.calibrate import fit_temperature
 from dualproto_wsi.workflow.engine import choose_device
-from dualproto_wsi.workflow.evaluate import Evaluation, part_patients, predict_map, score_points
+from dualproto_wsi.workflow.evaluate import Evaluation, part_patients, score_images, score_points
 from dualproto_wsi.workflow.fit import LabelledImage, fit_head, predict_logits
 from dualproto_wsi.workflow.listener import TrainListener
 
@@ -151,10 +151,7 @@ def _test(
     unseen, left_out = part_patients(candidates, {image.patient for image in images})
     if not unseen:
         return None
-    confusion = ConfusionMatrix(model.classes.names)
-    for image in unseen:
-        score_points(confusion, predict_map(model, image.pixels), model.stride_px, image)
-    return Evaluation(confusion, None, len(unseen), len({image.patient for image in unseen}), left_out)
+    return score_images(model, unseen, left_out)
 
 
 def _scores(settings: TrainSettings, folds: ConfusionMatrix | None, test: Evaluation | None) -> dict[str, Any]:
