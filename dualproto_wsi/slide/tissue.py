@@ -17,22 +17,27 @@ Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Density = npt.NDArray[np.float32]
 
-LARGEST_THUMBNAIL_PX = 24_000_000  # 20 mm square at 4 µm; finding tissue takes about 30 bytes a px
+LARGEST_THUMBNAIL_PX = 24_000_000  # 20 mm square at 4 µm; finding tissue takes about 20 bytes a px
 LEVEL_REACH = 1.5  # a pyramid level up to this much coarser than asked for saves reading a finer one
 INSIDE = 128  # of 255: where the smoothed outline runs
 SMOOTH_UM = 5.0  # sigma, takes grain off the colours; more would push the outline outwards
 OUTLINE_PX = 1.0  # sigma, rounds the outline
+ROWS_AT_ONCE = 128  # of colours: the fractions of so few rows stay in the processor's cache
 COLUMNS_AT_ONCE = 16_384  # cv2.warpAffine takes 32767 at most
 
 GLASS_MIN, GLASS_SPREAD, GLASS_PINK = 170, 32, 7  # glass: bright, near grey, never pink; 8-bit levels
+GLASS_SAMPLE_PX = 1_000_000  # as many tell its colour
 GLASS_SHARE = 0.002  # of the pixels; less is no glass at all
 WHITE = 254  # at and above this a pixel was never scanned
 CHROMA = 0.018  # optical density between the most and the least absorbed channel; glass stays below 0.01
 RIM_UM = 8.0  # how far the blurred rim of an edge reaches
 EDGE = 0.35  # share of the strongest neighbour's colour; less is the blurred rim of an edge
 GREY = 0.2  # chroma / mean density below which a pixel is a shadow, dust, black ink or border
-INK_DENSITY, INK_RATIO = 0.3, 0.75  # blue and green ink: dense in red, and green less so than in any H&E stain
-INK_REACH_UM, INK_RIM_RATIO = 80.0, 1.0  # so far around it even a faint blue is ink
+INK_DENSITY = 0.3
+INK_RATIO, INK_RIM_RATIO = 0.75, 1.0  # blue and green ink: dense in red, green less so than in any H&E stain
+RED_INK_RATIO, RED_INK_RIM_RATIO = 0.58, 0.5  # red and orange: (blue - red) / green; up to 0.45 in tissue, blood too
+STROKE_UM = 40.0  # a pen stroke is wider, most lakes of red blood cells are not
+INK_REACH_UM = 80.0  # so far around it even a fainter colour of the kind is ink
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,11 @@ class TissueMask:
     def area_mm2(self) -> float:
         """Area of the tissue, mm²."""
         return self.fraction * self.box.area * self.mpp**2 * 1e-6
+
+    @property
+    def colours(self) -> Pixels:
+        """Colours of the tissue in the thumbnail, RGB, uint8 (n, 3)."""
+        return np.asarray(self.thumbnail[self.field >= INSIDE])
 
     def sample(self, grid: LabelGrid, first_row: int, rows: int) -> Mask:
         """Tell which cells of some rows of a grid have their centre in tissue.
@@ -110,7 +120,8 @@ def find_tissue(reader: SlideReader, settings: TissueSettings, mpp: float) -> Ti
 
     A pixel is tissue when its colour, as optical density against the slide's own glass, is a colour at all (not grey)
     and none of ink. The limits are absolute, not the slide's own as Otsu's would be: a slide without glass is all
-    tissue, a slide without tissue is empty, and pale tissue beside dark tissue is not lost.
+    tissue, a slide without tissue is empty, and pale tissue beside dark tissue is not lost. Pink and purple ink
+    cannot be told from stain by colour and stays tissue.
 
     Parameters
     ----------
@@ -161,13 +172,50 @@ def tissue_colours(rgb: Pixels, mpp: float) -> Mask:
     ndarray of bool, shape (h, w)
     """
     smooth = cv2.GaussianBlur(rgb, (0, 0), SMOOTH_UM / mpp)
-    density = optical_density(smooth, glass_colour(smooth[rgb.min(axis=2) < WHITE]))
+    step = math.ceil(math.sqrt(smooth.size / 3 / GLASS_SAMPLE_PX))
+    sample, scanned = smooth[::step, ::step], rgb[::step, ::step].min(axis=2) < WHITE
+    glass = glass_colour(sample[scanned])
+    height, rim_px = len(rgb), max(1, round(RIM_UM / mpp))
+    kinds = np.empty((5, *rgb.shape[:2]), np.bool_)
+    for top in range(0, height, ROWS_AT_ONCE):
+        first, stop = max(0, top - rim_px), min(height, top + ROWS_AT_ONCE)
+        found = _kinds(optical_density(smooth[first : stop + rim_px], glass), rim_px)
+        kinds[:, top:stop] = found[:, top - first : stop - first]
+    cold_core, cold, warm_core, warm = kinds[1:]
+    tissue: Mask = kinds[0]
+    tissue &= ~(cold & _around(cold_core, 3, mpp))
+    tissue &= ~(warm & _around(warm_core, max(3, round(STROKE_UM / mpp)), mpp))
+    return tissue
+
+
+def _kinds(density: Density, rim_px: int) -> Mask:
+    """Tell what the pixels can be by themselves.
+
+    Returns
+    -------
+    ndarray of bool, shape (5, h, w)
+        Stained tissue; blue or green ink for certain, or perhaps; red or orange ink for certain, or perhaps.
+    """
+    red, green, blue = density
     chroma = density.max(axis=0) - density.min(axis=0)
-    rim_px = max(1, round(RIM_UM / mpp))
     beside = cv2.dilate(chroma, np.ones((2 * rim_px + 1, 2 * rim_px + 1), np.uint8))
-    coloured: Mask = chroma > np.maximum(CHROMA, EDGE * beside)
-    coloured &= chroma > GREY / 3 * density.sum(axis=0)
-    return coloured & ~_ink(density, math.ceil(INK_REACH_UM / mpp))
+    kinds = np.empty((5, *chroma.shape), np.bool_)
+    kinds[0] = (chroma > np.maximum(CHROMA, EDGE * beside)) & (chroma > GREY / 3 * density.sum(axis=0))
+    kinds[1] = (red > INK_DENSITY) & (green < INK_RATIO * red)
+    kinds[2] = green < INK_RIM_RATIO * red
+    warmth = blue - red
+    kinds[3] = (blue > INK_DENSITY) & (warmth > RED_INK_RATIO * green)
+    kinds[4] = warmth > RED_INK_RIM_RATIO * green
+    return kinds
+
+
+def _around(core: Mask, least_px: int, mpp: float) -> Mask:
+    """Return what lies within an ink's reach of squares of `least_px` that are all core."""
+    squares = cv2.morphologyEx(core.view(np.uint8), cv2.MORPH_OPEN, np.ones((least_px, least_px), np.uint8))
+    if not squares.any():
+        return np.zeros_like(core)
+    distance = cv2.distanceTransform(1 - squares, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return np.asarray(distance <= INK_REACH_UM / mpp)
 
 
 def glass_colour(pixels: Pixels) -> npt.NDArray[np.float64]:
@@ -199,18 +247,9 @@ def optical_density(rgb: Pixels, glass: npt.NDArray[np.float64]) -> Density:
     levels = np.arange(256)[:, None] + 1.0
     table = np.maximum(np.log10((glass + 1.0) / levels), 0).astype(np.float32)
     density = np.empty((3, *rgb.shape[:2]), np.float32)
-    for channel, plane in enumerate(density):
-        np.take(table[:, channel], rgb[..., channel], out=plane)
+    for channel, plane in enumerate(cv2.split(rgb)):
+        cv2.LUT(plane, table[:, channel], density[channel])
     return density
-
-
-def _ink(density: Density, reach_px: int) -> Mask:
-    """Find blue and green pen marks, and the faint rim of the same hue around them."""
-    red, green = density[0], density[1]
-    core = ((red > INK_DENSITY) & (green < INK_RATIO * red)).astype(np.uint8)
-    core = cv2.morphologyEx(core, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    near = cv2.dilate(core, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach_px + 1, 2 * reach_px + 1)))
-    return np.asarray((near > 0) & (green < INK_RIM_RATIO * red))
 
 
 def _without_small(mask: Mask, least_px: float) -> Mask:

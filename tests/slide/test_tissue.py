@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dualproto_wsi.geometry import Box, LabelGrid
 from dualproto_wsi.settings import TissueSettings
 from dualproto_wsi.slide.reader import open_slide
-from dualproto_wsi.slide.tissue import TissueMask, find_tissue, glass_colour
+from dualproto_wsi.slide.tissue import TissueMask, find_tissue, glass_colour, tissue_colours
 
 MPP = 2.0
 HEIGHT, WIDTH = 1000, 1400
@@ -99,7 +99,11 @@ def test_shadows_dust_and_borders_are_not_tissue(found):
     assert found(picture).area_mm2 == 0
 
 
-@pytest.mark.parametrize("ink", [(25, 50, 160), (60, 90, 200), (20, 110, 60), (30, 28, 34)])
+BLUE, GREEN, BLACK = (25, 50, 160), (20, 110, 60), (30, 28, 34)
+RED, DARK_RED, ORANGE, YELLOW = (205, 30, 40), (170, 20, 35), (240, 120, 30), (250, 225, 50)
+
+
+@pytest.mark.parametrize("ink", [BLUE, (60, 90, 200), GREEN, BLACK, RED, DARK_RED, ORANGE, YELLOW])
 def test_ink_is_not_tissue(found, ink):
     tissue = disc(400, 500, 250)
     picture = scan(tissue=tissue)
@@ -110,6 +114,55 @@ def test_ink_is_not_tissue(found, ink):
     mask = found(picture)
     assert overlap(mask, tissue) > 0.95
     assert (at_full_size(mask) & (pen > 0)).sum() < 0.02 * pen.sum()
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        (0.19, 0.48, 0.36),  # red blood cells
+        (0.39, 1.07, 0.80),  # the same, thick
+        (0.03, 0.45, 0.24),  # muscle in vivid eosin
+        (0.05, 0.48, 0.30),
+    ],
+)
+def test_blood_and_eosin_are_no_red_ink(found, density):
+    picture = scan()
+    picture[disc()] = picture[disc()] * 10 ** -np.array(density)
+    assert overlap(found(picture), disc()) > 0.97
+
+
+@pytest.mark.parametrize("ink", [BLUE, GREEN, RED, DARK_RED, ORANGE])
+@pytest.mark.parametrize(("name", "mpp"), [("CMU-1-Small-Region.svs", 0.499), ("tcga-cr-7395-01a-01-ts1.svs", 0.25)])
+def test_pens_on_real_slides(shared, name, mpp, ink):
+    """A stroke that lets light through, with a soft rim: gone from the glass, and tissue beside it is kept."""
+    with open_slide(shared / "data/slides" / name) as slide:
+        before = find_tissue(slide, TissueSettings(), mpp)
+    thumbnail, tissue = before.thumbnail, before.field >= 128
+    height, width = tissue.shape
+    px_um = before.box.width / width * mpp
+    amount = np.zeros((height, width), np.float32)
+    corners = np.array([(0.05, 0.1), (0.6, 0.2), (0.95, 0.6), (0.1, 0.7)]) * (width, height)
+    cv2.polylines(amount, [corners.astype(np.int32)], True, 0.8, round(300 / px_um), cv2.LINE_AA)
+    amount = cv2.GaussianBlur(amount, (0, 0), 10 / px_um)[..., None]
+    painted = thumbnail * ((np.array(ink) + 1) / 245) ** amount
+    got = tissue_colours(painted.astype(np.uint8), px_um)
+    glass = (amount[..., 0] > 0.4) & ~cv2.dilate(tissue.view(np.uint8), np.ones((5, 5))).astype(bool)
+    assert glass.sum() > 1000
+    assert got[glass].mean() < 0.03
+    reach = 2 * round(80 / px_um) + 1
+    far = cv2.dilate((amount > 0.01).astype(np.uint8), np.ones((reach, reach), np.uint8)) == 0
+    assert (got ^ tissue_colours(thumbnail, px_um))[far].mean() < 0.005
+
+
+def test_rows_at_once_make_no_difference(monkeypatch):
+    picture = scan(tissue=disc(), strength=0.3)
+    picture[450:550, 300:] = RED
+    picture[:, 100:140] = BLUE
+    picture = np.random.default_rng(0).normal(picture, 3).clip(0, 255).astype(np.uint8)
+    found = tissue_colours(picture, 4.0)
+    for rows in (7, 10_000):
+        monkeypatch.setattr("dualproto_wsi.slide.tissue.ROWS_AT_ONCE", rows)
+        assert np.array_equal(tissue_colours(picture, 4.0), found)
 
 
 def test_small_pieces_go_and_small_holes_close(found):
