@@ -1,7 +1,7 @@
 """Tissue classes: id, name, colour and descriptions, in one place.
 
-Ids 1…K are classes. Two values of a label map are no class: :data:`NOT_ANALYSED` and, where it is switched on,
-:data:`UNSURE`.
+Ids 1…K are classes. Two values of a label map are no class of the model: :data:`NOT_ANALYSED` and, where it is switched
+on, :data:`UNSURE`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ NOT_ANALYSED = 0
 UNSURE = 255
 """Label of analysed tissue whose best class is below the stated confidence."""
 
+UNSURE_NAME = "Unsure"
+
 MAX_CLASSES = 254
 
 
@@ -28,7 +30,7 @@ class TissueClass:
     Parameters
     ----------
     id : int
-        Value in the label map, 1…254.
+        Value in the label map, 1…254; 255 is :data:`UNSURE_CLASS`.
     name : str
         Name shown in QuPath; one line, without ``:`` (which makes a derived class there).
     colour : tuple of int
@@ -43,7 +45,7 @@ class TissueClass:
     descriptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.id <= MAX_CLASSES:
+        if not 1 <= self.id <= MAX_CLASSES and (self.id, self.name) != (UNSURE, UNSURE_NAME):
             raise SettingsError(f"class {self.name!r}: id {self.id} is outside 1…{MAX_CLASSES}")
         if not self.name.strip() or self.name != self.name.strip() or any(c in self.name for c in ":\n\r\t"):
             raise SettingsError(
@@ -51,6 +53,10 @@ class TissueClass:
             )
         if len(self.colour) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in self.colour):
             raise SettingsError(f"class {self.name!r}: colour {self.colour!r} must be three integers 0…255")
+
+
+UNSURE_CLASS = TissueClass(UNSURE, UNSURE_NAME, (128, 128, 128))
+"""What :data:`UNSURE` is called and how it is drawn; part of no scheme, since no model scores it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class ClassScheme:
         names = [c.name.casefold() for c in self.classes]
         if len(set(names)) != len(names):
             raise SettingsError(f"class names must differ: {', '.join(c.name for c in self.classes)}")
+        if UNSURE_NAME.casefold() in names:
+            raise SettingsError(f"class name {UNSURE_NAME!r} is taken: it names tissue of no confident class")
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -87,13 +95,15 @@ class ClassScheme:
         return tuple(c.name for c in self.classes)
 
     def by_id(self, class_id: int) -> TissueClass:
-        """Return the class of a label value.
+        """Return the class of a label value, :data:`UNSURE` included.
 
         Raises
         ------
         SettingsError
             If no class has that id.
         """
+        if class_id == UNSURE:
+            return UNSURE_CLASS
         if not 1 <= class_id <= len(self.classes):
             raise SettingsError(f"no class has the id {class_id}; ids are 1…{len(self.classes)}")
         return self.classes[class_id - 1]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dualproto_wsi.classes import ClassScheme, TissueClass
+from dualproto_wsi.classes import UNSURE, UNSURE_CLASS, ClassScheme, TissueClass
 from dualproto_wsi.errors import SettingsError
 
 TUMOR = TissueClass(1, "Tumor", (200, 0, 0), ("sheets of large nuclei",))
@@ -14,6 +14,7 @@ def test_scheme_survives_plain_data():
     assert ClassScheme.from_json(scheme.to_json()) == scheme
     assert scheme.names == ("Tumor", "Stroma")
     assert scheme.by_id(2) is STROMA
+    assert scheme.by_id(UNSURE) is UNSURE_CLASS
     assert len(scheme) == 2
 
 
@@ -28,6 +29,7 @@ def test_scheme_survives_plain_data():
         (lambda: ClassScheme(()), "needs at least one class"),
         (lambda: ClassScheme((STROMA,)), r"ids must be 1…1 in order, not \[2\]"),
         (lambda: ClassScheme((TUMOR, TissueClass(2, "tumor", (1, 2, 3)))), "names must differ: Tumor, tumor"),
+        (lambda: ClassScheme((TissueClass(1, "unsure", (1, 2, 3)),)), "class name 'Unsure' is taken"),
         (lambda: ClassScheme((TUMOR,)).by_id(0), "no class has the id 0; ids are 1…1"),
         (lambda: ClassScheme.from_json([{"id": 1, "name": "A"}]), "KeyError.'colour'. is missing"),
     ],

@@ -1,8 +1,9 @@
-"""Regions ↔ GeoJSON that QuPath 0.4 to 0.7 reads.
+"""Regions → GeoJSON that QuPath 0.4 to 0.7 reads.
 
 QuPath refuses a whole file for one bad feature, so the writer leaves nothing to chance: a Polygon (a MultiPolygon only
-with two parts or more), closed rings, a classification with name and colour, measurements that are finite numbers, a
-UUID, no nulls. A file without regions is a FeatureCollection without features, which QuPath reads as 0 objects.
+with two parts or more), closed rings with an area, a classification with name and colour, measurements that are finite
+numbers under names of our own, a UUID, no nulls. A file without regions is a FeatureCollection without features, which
+QuPath reads as 0 objects.
 
 Coordinates are rounded to 0.01 px, as QuPath 0.6 does on reading, so what is valid here is valid there. A vertex that
 regions share is rounded in the same way in all of them.
@@ -10,43 +11,98 @@ regions share is rounded in the same way in all of them.
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import math
-import os
-from collections.abc import Iterator
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
-from dualproto_wsi.classes import ClassScheme
-from dualproto_wsi.errors import DataError, OutputError
+from dualproto_wsi.classes import TissueClass
 from dualproto_wsi.settings import OBJECT_TYPES
-from dualproto_wsi.vector.region import Region, Ring, region_id, to_region
+from dualproto_wsi.vector.coordinates import batches, encode_polygons
+from dualproto_wsi.vector.geojson_read import read_features, read_regions
+from dualproto_wsi.vector.output import SUFFIXES, Output, reported
+from dualproto_wsi.vector.region import Polygon, Region, region_id, to_region
 
-__all__ = ["GeoJsonWriter", "Region", "read_features", "read_regions", "region_id", "to_region"]
+__all__ = [
+    "SUFFIXES",
+    "GeoJsonWriter",
+    "Parts",
+    "Region",
+    "read_features",
+    "read_regions",
+    "region_id",
+    "to_region",
+]
 
-SUFFIXES = (".geojson", ".geojson.gz", ".json", ".json.gz")
-"""Endings that QuPath reads; in a file of another name it finds no objects, without a word."""
+MEASUREMENT_PREFIX = "DualProto "
+"""All our measurements begin with it: ``Area …`` or ``Num …`` would collide with columns of QuPath's own."""
 
-DECIMALS = 2
-_BUFFER = 1 << 20  # bytes
+_BLOCK = 1 << 20  # bytes that go out at a time
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Parts:
+    """Polygons of one feature to come, kept as text: in memory first, in a temporary file if they are many.
+
+    Made by :meth:`GeoJsonWriter.parts`, for its offset.
+
+    Attributes
+    ----------
+    count : int
+        Number of polygons added so far.
+    """
+
+    def __init__(self, folder: Path, offset: npt.NDArray[np.float64]) -> None:
+        self.count = 0
+        self._folder, self._offset = folder, offset
+        self._file = tempfile.SpooledTemporaryFile(_BLOCK, "w+b", dir=str(folder))  # noqa: SIM115 - closed by close()
+
+    def add(self, polygons: Iterable[Polygon]) -> None:
+        """Append polygons that overlap none added before.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`GeoJsonWriter.write` does.
+        OutputError
+            If there is no room for them.
+        """
+        for batch in batches(polygons, lambda polygon: sum(map(len, polygon))):
+            text = b",".join(encode_polygons(batch, self._offset))
+            with reported(self._folder):
+                self._file.write(b"," + text if self.count else text)
+            self.count += len(batch)
+
+    def read(self) -> Iterator[bytes]:
+        """Read the text of all polygons, separated by commas, block by block."""
+        with reported(self._folder):
+            self._file.seek(0)
+            while block := self._file.read(_BLOCK):
+                yield block
+
+    def close(self) -> None:
+        """Forget the polygons."""
+        self._file.close()
 
 
 class GeoJsonWriter:
-    """A GeoJSON file in the making; a context manager.
+    """GeoJSON files in the making, all of the same features; a context manager.
 
-    Features go to the file one after the other, in bounded memory, under a temporary name beside the final one; the
-    end of the ``with`` block renames it. If the block fails, the temporary file is removed and an earlier file of the
-    final name stays. Equal regions give equal bytes, compressed or not.
+    Features are encoded once and go to all files one after the other, in bounded memory, under temporary names beside
+    the final ones; the end of the ``with`` block renames them. If the block fails, the temporary files are removed and
+    earlier files of the final names stay. Equal regions give equal bytes, compressed or not.
 
     Parameters
     ----------
-    path : Path
-        File to write, ending in one of :data:`SUFFIXES`; with ``.gz`` it is compressed.
+    paths : Path or sequence of Path
+        At least one file to write, ending in one of :data:`SUFFIXES`; those of ``.gz`` are compressed.
     object_type : str
         QuPath's type of every object: ``annotation``, ``detection`` or ``tile``.
     offset : tuple of float
@@ -57,187 +113,179 @@ class GeoJsonWriter:
     Attributes
     ----------
     count : int
-        Number of regions written so far.
+        Number of features written so far.
 
     Raises
     ------
     OutputError
-        If the name has another ending, or, in the ``with`` block, the file cannot be written.
+        If a name has another ending, or, in the ``with`` block, a file cannot be written.
     """
 
     def __init__(
         self,
-        path: Path,
+        paths: Path | Sequence[Path],
         object_type: str = "annotation",
         offset: tuple[float, float] = (0.0, 0.0),
         locked: bool = False,
     ) -> None:
-        if not path.name.endswith(SUFFIXES):
-            raise OutputError(f"{path}: QuPath reads no file of this ending; use one of {', '.join(SUFFIXES)}")
         if object_type not in OBJECT_TYPES:
             raise ValueError(f"object type is {object_type!r}; choose one of {', '.join(OBJECT_TYPES)}")
-        self.path, self.count = path, 0
+        self.count = 0
+        self._outputs = [Output(path) for path in ([paths] if isinstance(paths, Path) else paths)]
+        if not self._outputs:
+            raise ValueError("no file to write; name at least one")
         self._object_type, self._locked, self._offset = object_type, locked, np.array(offset, np.float64)
-        self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._files: list[IO[bytes]] = []
+        self._starts: dict[object, bytes] = {}
+        self._pending = bytearray()
+        self._stack = ExitStack()
+        self._making = self._make()
 
     def __enter__(self) -> Self:
-        with _reported(self.path):
-            self._files.append(self._part.open("wb", buffering=_BUFFER))
-            if self.path.suffix == ".gz":
-                # Neither name nor time go into the header: they would change the bytes.
-                packed = gzip.GzipFile("", "wb", compresslevel=6, fileobj=self._files[0], mtime=0)
-                self._files.append(packed)  # type: ignore[arg-type]
-            self._files[-1].write(b'{"type":"FeatureCollection","features":[')
+        self._making.__enter__()
         return self
-
-    def write(self, region: Region) -> None:
-        """Append a region.
-
-        Raises
-        ------
-        ValueError
-            If the region has no polygon, or a ring that is not closed or not finite.
-        OutputError
-            If the file cannot be written.
-        """
-        feature = self._encode(region)
-        with _reported(self.path):
-            self._files[-1].write(b",\n" if self.count else b"\n")
-            self._files[-1].write(feature)
-        self.count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                with _reported(self.path):
-                    self._files[-1].write(b"\n]}\n")
-                    for file in reversed(self._files):
-                        file.close()
-                    self._part.replace(self.path)
-        finally:
-            # After a failure only; what a full disk says of the rest is of no interest then.
-            for file in reversed(self._files):
-                with contextlib.suppress(OSError):
-                    file.close()
-            self._part.unlink(missing_ok=True)
+        self._making.__exit__(kind, error, trace)
 
-    def _encode(self, region: Region) -> bytes:
-        polygons = [self._coordinates(region.id, polygon) for polygon in region.polygons]
-        if not polygons:
-            raise ValueError(f"region {region.id} has no polygon")
-        kind, coordinates = b"Polygon", polygons[0]
-        if len(polygons) > 1:
-            kind, coordinates = b"MultiPolygon", b"[" + b",".join(polygons) + b"]"
-        properties: dict[str, Any] = {
-            "objectType": self._object_type,
-            "classification": {"name": region.tissue_class.name, "color": region.tissue_class.colour},
-        }
-        if self._locked:
-            properties["isLocked"] = True
-        properties["measurements"] = {k: v for k, v in region.measurements.items() if math.isfinite(v)}
-        return b'{"type":"Feature","id":"%s","geometry":{"type":"%s","coordinates":%s},"properties":%s}' % (
-            region.id.encode(),
-            kind,
-            coordinates,
-            orjson.dumps(properties, option=orjson.OPT_SERIALIZE_NUMPY),
+    @contextmanager
+    def _make(self) -> Iterator[None]:
+        with self._stack as stack:
+            for output in self._outputs:
+                stack.enter_context(output)
+            self._pending += b'{"type":"FeatureCollection","features":['
+            yield
+            self._pending += b"\n]}\n"
+            self._flush()
+            self._send(len(self._pending))
+            for output in self._outputs:  # all are complete before the first is renamed
+                output.finish()
+
+    def write(self, region: Region) -> None:
+        """Append a region; see :meth:`write_all`, which is faster for many."""
+        self.write_all((region,))
+
+    def write_all(self, regions: Iterable[Region]) -> None:
+        """Append regions.
+
+        Raises
+        ------
+        ValueError
+            If a region has no polygon, a ring that is not closed, not finite or of no area, an id that is no UUID, or
+            a measurement of a foreign name.
+        OutputError
+            If a file cannot be written.
+        """
+        for batch in batches(regions, _vertices):
+            texts, done = self._encode(batch), 0
+            for region in batch:
+                polygons = texts[done : done + len(region.polygons)]
+                done += len(polygons)
+                properties = self._properties(region.tissue_class, region.measurements)
+                self._append(region.id, len(polygons), (b",".join(polygons),), properties)
+
+    def parts(self) -> Parts:
+        """Start a feature whose polygons are found one by one; close it, or leave that to the ``with`` block."""
+        folder = self._outputs[0].path.parent
+        with reported(folder):
+            parts = Parts(folder, self._offset)
+        self._stack.callback(parts.close)
+        return parts
+
+    def write_parts(
+        self,
+        parts: Parts,
+        identifier: str,
+        tissue_class: TissueClass | None,
+        measurements: Mapping[str, float],
+        **properties: str | bool,
+    ) -> None:
+        """Append one feature of all the polygons of `parts`.
+
+        Parameters
+        ----------
+        parts : Parts
+            At least one polygon.
+        identifier : str
+            A UUID.
+        tissue_class : TissueClass or None
+            None leaves the object unclassified.
+        measurements : mapping of str to float
+            As of :class:`Region`.
+        **properties : str or bool
+            ``name``, and ``objectType`` or ``isLocked`` where they differ from the writer's.
+
+        Raises
+        ------
+        ValueError, OutputError
+            As :meth:`write_all`.
+        """
+        text = self._properties(tissue_class, measurements, **properties)
+        self._append(identifier, parts.count, parts.read(), text)
+
+    def _encode(self, regions: Sequence[Region]) -> list[bytes]:
+        """Encode the polygons of all regions, one after the other."""
+        try:
+            return encode_polygons([polygon for region in regions for polygon in region.polygons], self._offset)
+        except ValueError:
+            for region in regions:
+                try:
+                    encode_polygons(region.polygons, self._offset)
+                except ValueError as error:
+                    raise ValueError(f"region {region.id}: {error}") from error
+            raise
+
+    def _append(self, identifier: str, count: int, polygons: Iterable[bytes], properties: bytes) -> None:
+        if not count:
+            raise ValueError(f"region {identifier} has no polygon")
+        if not _UUID.fullmatch(identifier):
+            raise ValueError(f"region id {identifier!r} is no UUID; QuPath would replace it by another at each import")
+        many = count > 1
+        self._pending += b'%s\n{"type":"Feature","id":"%s","geometry":{"type":"%s","coordinates":%s' % (
+            b"," if self.count else b"",
+            identifier.encode(),
+            b"MultiPolygon" if many else b"Polygon",
+            b"[" if many else b"",
         )
+        for text in polygons:
+            self._pending += text
+            self._flush()
+        self._pending += b'%s},"properties":%s}' % (b"]" if many else b"", properties)
+        self.count += 1
 
-    def _coordinates(self, name: str, polygon: tuple[Ring, ...]) -> bytes:
-        """Encode the rings of a polygon: at most two decimals, none where a number is whole."""
-        for ring in polygon:
-            if len(ring) < 4 or ring[0, 0] != ring[-1, 0] or ring[0, 1] != ring[-1, 1]:
-                raise ValueError(f"region {name}: a ring must be closed and have four vertices or more")
-        rounded = np.round(np.concatenate(polygon) - self._offset, DECIMALS)
-        if not math.isfinite(rounded.sum()):
-            raise ValueError(f"region {name}: a coordinate is not finite")
-        whole = rounded.astype(np.int64)
-        values = whole if np.array_equal(whole, rounded) else rounded + 0.0  # + 0.0: no negative zero
-        rings, start = [], 0
-        for ring in polygon:
-            rings.append(values[start : start + len(ring)])
-            start += len(ring)
-        text = orjson.dumps(rings, option=orjson.OPT_SERIALIZE_NUMPY)
-        return text if values is whole else text.replace(b".0,", b",").replace(b".0]", b"]")
+    def _properties(
+        self, tissue_class: TissueClass | None, measurements: Mapping[str, float], **properties: str | bool
+    ) -> bytes:
+        key = (tissue_class and (tissue_class.name, tissue_class.colour), *properties.items())
+        start = self._starts.get(key)
+        if start is None:
+            values: dict[str, Any] = {"objectType": self._object_type}
+            if tissue_class is not None:
+                values["classification"] = {"name": tissue_class.name, "color": tissue_class.colour}
+            if self._locked:
+                values["isLocked"] = True
+            start = self._starts[key] = orjson.dumps(values | properties)[:-1] + b',"measurements":'
+        finite = {}
+        for name, value in measurements.items():
+            if not name.startswith(MEASUREMENT_PREFIX):
+                raise ValueError(f"measurement {name!r} must begin with {MEASUREMENT_PREFIX!r}")
+            value = float(value)
+            if value - value == 0:  # neither NaN nor infinite
+                finite[name] = value
+        return b"%s%s}" % (start, orjson.dumps(finite))
 
+    def _flush(self) -> None:
+        """Send what fills whole blocks: cut elsewhere, the same text would be compressed to other bytes."""
+        while len(self._pending) >= _BLOCK:
+            self._send(_BLOCK)
 
-@contextlib.contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """Say which file could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); check the folder, its rights and the free space"
-        ) from error
-
-
-def read_features(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the features of a GeoJSON file as plain data.
-
-    Parameters
-    ----------
-    path : Path
-        A FeatureCollection, a list of Features or one Feature; compressed if it ends in ``.gz``.
-
-    Yields
-    ------
-    dict
-        A Feature.
-
-    Raises
-    ------
-    DataError
-        If the file is not JSON, is cut off, or holds something other than features.
-    """
-    try:
-        data = orjson.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: not GeoJSON, or cut off: {error}") from error
-    if isinstance(data, dict):
-        data = data.get("features") if data.get("type") == "FeatureCollection" else [data]
-    for number, feature in enumerate(data if isinstance(data, list) else [data]):
-        if not isinstance(feature, dict) or feature.get("type") != "Feature":
-            raise DataError(f"{path}: entry {number} is not a Feature; write the file again")
-        yield feature
+    def _send(self, size: int) -> None:
+        block = bytes(self._pending[:size])
+        del self._pending[:size]
+        for output in self._outputs:
+            output.write(block)
 
 
-def read_regions(path: Path, classes: ClassScheme) -> Iterator[Region]:
-    """Read the regions of a file that :class:`GeoJsonWriter` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    classes : ClassScheme
-        Classes by name.
-
-    Yields
-    ------
-    Region
-        In the file's own frame: the offset is not added again.
-
-    Raises
-    ------
-    DataError
-        If the file is no GeoJSON, has a class that is not in `classes`, or a feature that is not an area.
-    """
-    by_name = {c.name: c for c in classes}
-    for number, feature in enumerate(read_features(path)):
-        try:
-            geometry, properties = feature["geometry"], feature["properties"]
-            name = properties["classification"]["name"]
-            parts = {"Polygon": lambda c: [c], "MultiPolygon": list}[geometry["type"]](geometry["coordinates"])
-            polygons = tuple(tuple(np.array(ring, np.float64).reshape(-1, 2) for ring in part) for part in parts)
-            identifier, measurements = feature["id"], properties.get("measurements", {})
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: feature {number} is not a region of ours: {error!r}") from error
-        if name not in by_name:
-            raise DataError(
-                f"{path}: feature {number} has the class {name!r}; the classes are {', '.join(classes.names)}"
-            )
-        yield Region(identifier, by_name[name], polygons, measurements)
+def _vertices(region: Region) -> int:
+    return sum(map(len, region.rings))

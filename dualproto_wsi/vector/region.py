@@ -10,20 +10,28 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from dualproto_wsi.classes import ClassScheme, TissueClass
+from dualproto_wsi.classes import UNSURE, ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.vector.polygons import TracedRegion
 
 Ring = npt.NDArray[np.float64]
+Polygon = tuple[Ring, ...]
+"""A shell and its holes, closed rings of (x, y), (n, 2), level-0 px."""
 
 AREA = "DualProto area mm^2"
 """Measurement: number of cells times the area of a cell."""
 
 MEAN_SCORE = "DualProto mean score"
-"""Measurement, 0…1: mean over the region's cells of the probability of its class."""
+"""Measurement, 0…1: mean over the cells of the probability of their class; of the strongest class where unsure."""
 
 RUNNER_UP = "DualProto runner-up share"
-"""Measurement, 0…1: mean over the region's cells of the probability of the strongest other class."""
+"""Measurement, 0…1: mean over the cells of the probability of the strongest other class."""
+
+
+def share_name(class_name: str) -> str:
+    """Return the name of the measurement "share of a class in what was analysed", 0…1."""
+    return f"DualProto {class_name} share"
+
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "region.dualproto-wsi")
 
@@ -46,7 +54,7 @@ class Region:
 
     id: str
     tissue_class: TissueClass
-    polygons: tuple[tuple[Ring, ...], ...]
+    polygons: tuple[Polygon, ...]
     measurements: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -68,6 +76,39 @@ def region_id(*namespace: str, label: int, row: int, column: int) -> str:
     return str(uuid.uuid5(_NAMESPACE, "\0".join((*namespace, str(label), str(row), str(column)))))
 
 
+def to_polygon(traced: TracedRegion, grid: LabelGrid) -> Polygon:
+    """Bring the rings of a traced region to level-0 pixels.
+
+    Vertex (column, row) of the grid becomes (grid.x + column · scale, grid.y + row · scale).
+    """
+    origin = np.array([grid.x, grid.y])
+    return tuple(origin + ring * grid.scale for ring in traced.rings)
+
+
+def score_measurements(label: int, cells: int, probability_sums: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Return :data:`MEAN_SCORE` and :data:`RUNNER_UP` of some cells of one label.
+
+    Parameters
+    ----------
+    label : int
+        Their label: 1…K, or ``UNSURE``, whose score is that of the class with the highest mean.
+    cells : int
+        Their number.
+    probability_sums : ndarray of float64, (K,)
+        Sum of each class's probability over the cells; K may be 0.
+
+    Returns
+    -------
+    dict of str to float
+        NaN where there are no probabilities, or no other class.
+    """
+    means = (probability_sums / cells).tolist()
+    if not means:
+        return {MEAN_SCORE: math.nan, RUNNER_UP: math.nan}
+    own = means.pop(means.index(max(means)) if label == UNSURE else label - 1)
+    return {MEAN_SCORE: own, RUNNER_UP: max(means, default=math.nan)}
+
+
 def to_region(traced: TracedRegion, grid: LabelGrid, classes: ClassScheme, *namespace: str) -> Region:
     """Bring a traced region from the grid to level-0 pixels.
 
@@ -76,7 +117,7 @@ def to_region(traced: TracedRegion, grid: LabelGrid, classes: ClassScheme, *name
     traced : TracedRegion
         A region of the grid's label map.
     grid : LabelGrid
-        Where the map lies: vertex (column, row) becomes (grid.x + column · scale, grid.y + row · scale).
+        Where the map lies; see :func:`to_polygon`.
     classes : ClassScheme
         Classes by label.
     *namespace : str
@@ -85,24 +126,19 @@ def to_region(traced: TracedRegion, grid: LabelGrid, classes: ClassScheme, *name
     Returns
     -------
     Region
-        With the measurements :data:`AREA`, :data:`MEAN_SCORE` and :data:`RUNNER_UP`; a score is NaN where there are
-        no probabilities, or no other class.
+        With the measurements :data:`AREA`, :data:`MEAN_SCORE` and :data:`RUNNER_UP`.
 
     Raises
     ------
     SettingsError
         If no class has the region's label.
     """
-    origin = np.array([grid.x, grid.y])
-    means = traced.probability_sums / traced.cells
-    others = np.delete(means, traced.label - 1) if len(means) else means
     return Region(
         region_id(*namespace, label=traced.label, row=traced.row, column=traced.column),
         classes.by_id(traced.label),
-        (tuple(origin + ring * grid.scale for ring in traced.rings),),
+        (to_polygon(traced, grid),),
         {
             AREA: traced.cells * grid.cell_mm2,
-            MEAN_SCORE: float(means[traced.label - 1]) if len(means) else math.nan,
-            RUNNER_UP: float(others.max()) if len(others) else math.nan,
+            **score_measurements(traced.label, traced.cells, traced.probability_sums),
         },
     )

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
+import tracemalloc
 import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
-from dualproto_wsi.errors import DataError, OutputError
+from dualproto_wsi.errors import OutputError
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.vector.geojson import GeoJsonWriter, Region, read_features, read_regions, to_region
 from dualproto_wsi.vector.polygons import RegionTracer
@@ -131,19 +135,62 @@ def test_unknown_object_type_is_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
-    region = a_region(a=1.5, b=math.nan, c=math.inf, d=np.float32(2), e=np.float64(0.25))
-    assert only(write(tmp_path / "a.geojson", [region]))["properties"]["measurements"] == {"a": 1.5, "d": 2, "e": 0.25}
+    values = {"a": 1.5, "b": math.nan, "c": math.inf, "d": np.float32(2), "e": np.float64(0.25), "f": -math.inf, "g": 3}
+    region = a_region(**{f"DualProto {k}": v for k, v in values.items()})
+    written = only(write(tmp_path / "a.geojson", [region]))["properties"]["measurements"]
+    assert written == {"DualProto a": 1.5, "DualProto d": 2, "DualProto e": 0.25, "DualProto g": 3}
+    assert all(isinstance(value, float) for value in written.values())
 
 
-def test_whole_numbers_have_no_decimals_and_others_at_most_two(tmp_path: Path) -> None:
-    text = write(tmp_path / "a.geojson", [a_region((SQUARE * 1e6,))]).read_text()
-    assert '"coordinates":[[[0,0],[4000000,0],[4000000,4000000],[0,4000000],[0,0]]]' in text
-    text = write(tmp_path / "b.geojson", [a_region((SQUARE * 0.2512345 - 0.0001,))]).read_text()
-    assert '"coordinates":[[[0,0],[1,0],[1,1],[0,1],[0,0]]]' in text
-    text = write(tmp_path / "c.geojson", [a_region((SQUARE * 2.501 + 100,))]).read_text()
-    assert '"coordinates":[[[100,100],[110,100],[110,110],[100,110],[100,100]]]' in text
-    text = write(tmp_path / "d.geojson", [a_region((SQUARE * 2.556 + 1,))]).read_text()
-    assert '"coordinates":[[[1,1],[11.22,1],[11.22,11.22],[1,11.22],[1,1]]]' in text
+@pytest.mark.parametrize("name", ["Area px^2", "Area µm^2", "Num Detections", "", "DualProto"])
+def test_measurements_that_could_be_columns_of_qupath_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="must begin with 'DualProto '"):
+        write(tmp_path / "a.geojson", [a_region(**{name: 1.0})])
+
+
+def test_id_that_is_no_uuid_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="region id 'Tumour 1' is no UUID; QuPath would replace it"):
+        write(tmp_path / "a.geojson", [Region("Tumour 1", SCHEME.by_id(1), ((SQUARE,),))])
+
+
+def test_several_files_of_the_same_features(tmp_path: Path) -> None:
+    labels = label_map()
+    regions = regions_of(labels, grid_of(labels, 0.1, 0.2, 3.3))
+    names = ("a.geojson", "a.geojson.gz", "b.json")
+    with GeoJsonWriter([tmp_path / name for name in names]) as writer:
+        writer.write_all(iter(regions))
+    assert writer.count == len(regions)
+    (tmp_path / "one").mkdir()
+    for name in names:
+        assert (tmp_path / name).read_bytes() == write(tmp_path / "one" / name, regions).read_bytes()
+
+
+def test_no_file_is_refused() -> None:
+    with pytest.raises(ValueError, match="no file to write; name at least one"):
+        GeoJsonWriter([])
+
+
+def test_second_file_that_cannot_be_made_undoes_the_first(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"missing.b.json: cannot be written"),
+        GeoJsonWriter([tmp_path / "a.geojson", tmp_path / "missing" / "b.json"]),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_the_block_are_not_taken_for_errors_of_writing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="slide is gone") as caught, GeoJsonWriter(tmp_path / "a.geojson"):
+        raise OSError("slide is gone")
+    assert not isinstance(caught.value, OutputError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_target_that_is_a_folder_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "a.geojson").mkdir()
+    with pytest.raises(OutputError, match=r"a.geojson: cannot be written \("):
+        write(tmp_path / "a.geojson", [a_region()])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.geojson"]
 
 
 def test_offset_is_subtracted(tmp_path: Path) -> None:
@@ -226,13 +273,16 @@ def test_bad_rings_are_refused_and_leave_no_file(tmp_path: Path) -> None:
         (((SQUARE[[0, 1, 0]],),), "four vertices"),
         (((SQUARE * math.nan,),), "must be closed"),
         (((SQUARE + math.inf,),), "not finite"),
+        (((SQUARE, SQUARE[:-1] / 4),), "a ring must be closed"),
+        (((SQUARE * 1e-4,),), "has no area once it is rounded"),
+        (((SQUARE * (1, 0),),), "has no area once it is rounded"),
     ):
         with (
             np.errstate(invalid="ignore"),
-            pytest.raises(ValueError, match=words),
+            pytest.raises(ValueError, match=f"region {a_region().id}: .*{words}"),
             GeoJsonWriter(tmp_path / "a.geojson") as writer,
         ):
-            writer.write(a_region(*polygons))
+            writer.write_all([Region(str(uuid.uuid4()), SCHEME.by_id(2), ((SQUARE,),)), a_region(*polygons)])
     with pytest.raises(ValueError, match="has no polygon"), GeoJsonWriter(tmp_path / "a.geojson") as writer:
         writer.write(Region("x", SCHEME.by_id(1), ()))
     assert not list(tmp_path.iterdir())
@@ -253,40 +303,80 @@ def test_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_full_disk_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["a.geojson", "a.geojson.gz"])
+@pytest.mark.parametrize("vertices", [5, 500_000])
+def test_full_disk_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, vertices: int
+) -> None:
     real = Path.open
     monkeypatch.setattr(
         Path, "open", lambda self, *a, **k: real(Path("/dev/full") if self.name.endswith(".part") else self, *a, **k)
     )
-    with pytest.raises(OutputError, match="No space left"), GeoJsonWriter(tmp_path / "a.geojson") as writer:
-        writer.write(a_region())
+    with pytest.raises(OutputError, match=f"{name}: .*No space left"), GeoJsonWriter(tmp_path / name) as writer:
+        writer.write(a_region((np.tile(SQUARE, (vertices // 5, 1)),)))
     assert not list(tmp_path.iterdir())
 
 
-def test_reading_says_what_is_wrong(tmp_path: Path) -> None:
-    path = tmp_path / "a.geojson"
-    with pytest.raises(DataError, match="no such file"):
-        list(read_features(path))
-    path.write_text('{"type":"FeatureCollection","features":[')
-    with pytest.raises(DataError, match="not GeoJSON, or cut off"):
-        list(read_features(path))
-    path.write_text('{"type":"FeatureCollection","features":[null]}')
-    with pytest.raises(DataError, match="entry 0 is not a Feature"):
-        list(read_features(path))
-    path.write_text('[{"type":"Feature","properties":{}}]')
-    with pytest.raises(DataError, match="feature 0 is not a region of ours"):
-        list(read_regions(path, SCHEME))
-    write(path, [a_region()])
-    with pytest.raises(DataError, match="feature 0 has the class 'Tumör – 肿瘤'; the classes are Other"):
-        list(read_regions(path, ClassScheme((TissueClass(1, "Other", (0, 0, 0)),))))
-    packed = write(tmp_path / "b.geojson.gz", [a_region()])
-    packed.write_bytes(packed.read_bytes()[:-20])
-    with pytest.raises(DataError, match="not GeoJSON, or cut off"):
-        list(read_features(packed))
+@st.composite
+def regions_to_write(draw: st.DrawFn) -> list[Region]:
+    """Regions of rectangles and holes with nasty names and numbers."""
+    names = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters=":"), min_size=1, max_size=12)
+    numbers = st.floats(-1e7, 1e7)
+    regions = []
+    for number in range(draw(st.integers(0, 5))):
+        polygons = []
+        for _ in range(draw(st.integers(1, 3))):
+            corner = draw(st.tuples(numbers, numbers))
+            rings = [SQUARE * draw(st.floats(0.1, 1e5)) + corner for _ in range(draw(st.integers(1, 3)))]
+            polygons.append(tuple(rings))
+        name = draw(names.map(str.strip).filter(bool))
+        measurements = draw(st.dictionaries(names.map("DualProto {}".format), st.floats(allow_nan=False)))
+        tissue = TissueClass(number + 1, f"{number} {name}", (draw(st.integers(0, 255)), 0, 255))
+        regions.append(Region(str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))), tissue, tuple(polygons), measurements))
+    return regions
 
 
-def test_single_features_and_lists_are_read(shared: Path) -> None:
-    cases = shared / "reference" / "qupath-cases"
-    assert len(list(read_features(cases / "single_feature.geojson"))) == 1
-    assert len(list(read_features(cases / "wrap_array_empty.geojson"))) == 0
-    assert len(list(read_features(cases / "ext_gz.geojson.gz"))) >= 1
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(regions_to_write(), st.tuples(st.floats(-1e5, 1e5), st.floats(-1e5, 1e5)))
+def test_what_is_written_is_read(tmp_path: Path, regions: list[Region], offset: tuple[float, float]) -> None:
+    paths = [tmp_path / "a.geojson", tmp_path / "a.geojson.gz"]
+    with GeoJsonWriter(paths, offset=offset) as writer:
+        writer.write_all(regions)
+    scheme = ClassScheme(tuple(r.tissue_class for r in regions)) if regions else SCHEME
+    for path in paths:
+        found = list(read_regions(path, scheme))
+        assert [r.id for r in found] == [r.id for r in regions]
+        for one, two in zip(found, regions, strict=True):
+            assert one.tissue_class == two.tissue_class
+            assert one.measurements == {k: v for k, v in two.measurements.items() if math.isfinite(v)}
+            assert [len(p) for p in one.polygons] == [len(p) for p in two.polygons]
+            for ring, original in zip(one.rings, two.rings, strict=True):
+                expected = np.round(original - offset, 2)
+                assert np.array_equal(ring, expected)
+
+
+def test_bytes_do_not_depend_on_how_regions_are_handed_over(tmp_path: Path) -> None:
+    regions = [a_region((np.tile(SQUARE + number / 7, (3000, 1)),)) for number in range(30)]
+    one = write(tmp_path / "a.geojson.gz", regions).read_bytes()
+    with GeoJsonWriter(tmp_path / "b.geojson.gz") as writer:
+        writer.write_all(regions[:17])
+        writer.write_all(regions[17:])
+    assert len(gzip.decompress(one)) > 3 << 20
+    assert (tmp_path / "b.geojson.gz").read_bytes() == one
+
+
+def test_memory_is_flat(tmp_path: Path) -> None:
+    region = a_region((np.tile(SQUARE, (2000, 1)),))
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        with GeoJsonWriter([tmp_path / "a.geojson", tmp_path / "a.geojson.gz"]) as writer:
+            writer.write_all(itertools.repeat(region, count))
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    peak(10)
+    few = peak(60)
+    assert peak(300) < 1.2 * few
+    assert (tmp_path / "a.geojson").stat().st_size > 15e6

@@ -6,7 +6,7 @@ import uuid
 import numpy as np
 import pytest
 
-from dualproto_wsi.classes import ClassScheme, TissueClass
+from dualproto_wsi.classes import UNSURE, UNSURE_CLASS, ClassScheme, TissueClass
 from dualproto_wsi.errors import SettingsError
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.vector.polygons import RegionTracer
@@ -47,6 +47,17 @@ def test_without_probabilities_or_other_class_there_is_no_score() -> None:
         measurements = to_region(traced, GRID, SCHEME).measurements
         assert math.isnan(measurements[RUNNER_UP])
         assert math.isnan(measurements[MEAN_SCORE]) == (classes == 0)
+
+
+def test_unsure_region_has_the_scores_of_its_two_strongest_classes() -> None:
+    tracer = RegionTracer(3, 2)
+    labels = np.full((1, 3), UNSURE, np.uint8)
+    probabilities = np.array([[[0.5, 0.25, 0.375]], [[0.5, 0.75, 0.625]]], np.float32)
+    (traced,) = tracer.feed(labels, probabilities) + tracer.finish()
+    region = to_region(traced, GRID, SCHEME)
+    assert region.tissue_class is UNSURE_CLASS
+    assert region.measurements[MEAN_SCORE] == pytest.approx(0.625)
+    assert region.measurements[RUNNER_UP] == pytest.approx(0.375)
 
 
 def test_label_without_a_class_is_an_error() -> None:
