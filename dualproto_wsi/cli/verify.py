@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
+from dualproto_wsi.cli import options
+
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT|FILE", type=click.Path(path_type=Path))
+@options.json_option
 @click.pass_context
-def verify(ctx: click.Context, out: Path) -> None:
-    """Prove that the results in OUT agree with each other.
+def verify(ctx: click.Context, target: Path, as_json: bool) -> None:
+    """Prove that the results in OUT agree with each other, or tell what QuPath makes of a GeoJSON FILE.
 
-    Reads every slide's polygons again, fills them, and compares cell by cell with labels.tif; checks that every
-    geometry is valid, that no two regions overlap, that each region's area is right, and that record.json and
-    slides.csv tell the same areas.
+    OUT, a folder that `segment` wrote: reads every slide's polygons again, fills them, and compares cell by cell with
+    labels.tif; checks that every geometry is valid, that no two regions overlap, that each region's area is right, and
+    that record.json and slides.csv tell the same areas.
 
-    Exit code: 0 all agree, 1 something does not (the problems are listed), 2 OUT is no result folder.
+    FILE, anyone's .geojson or .json, also .gz or .zip: tells for QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0 whether it reads
+    the file and as what, or which feature it refuses the file for, without QuPath.
+
+    Exit code: 0 all well, 1 something disagrees, is refused or is lost (it is listed), 2 there is nothing to check.
     """
+    import json
+
+    found, data = [], []
+    for agreed, title, lines, plain in _check_run(target) if target.is_dir() else _check_file(target):
+        found.append(agreed)
+        data.append(plain)
+        if not as_json:
+            click.echo("\n      ".join((f"{'ok  ' if agreed else 'FAIL'}  {title}", *lines)))
+    if as_json:
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    elif target.is_dir():
+        click.echo(f"{len(found)} slide(s) checked, {found.count(False)} with problems")
+    ctx.exit(0 if all(found) else 1)
+
+
+_Check = tuple[bool, str, tuple[str, ...], dict[str, Any]]
+
+
+def _check_run(out: Path) -> Iterator[_Check]:
     from dualproto_wsi.workflow.verify import verify_run
 
-    verdicts = []
     for verdict in verify_run(out):
-        verdicts.append(verdict)
-        click.echo(f"{'FAIL' if verdict.problems else 'ok  '}  {verdict.slide}  {verdict.checked}")
-        for problem in verdict.problems:
-            click.echo(f"      {problem}")
-    failed = sum(bool(verdict.problems) for verdict in verdicts)
-    click.echo(f"{len(verdicts)} slide(s) checked, {failed} with problems")
-    ctx.exit(1 if failed else 0)
+        title = f"{verdict.slide}  {verdict.checked}"
+        yield not verdict.problems, title, verdict.problems, asdict(verdict)
+
+
+def _check_file(path: Path) -> Iterator[_Check]:
+    from dualproto_wsi.workflow.verify_file import verify_file
+
+    for verdict in verify_file(path):
+        yield verdict.agreed, verdict.name, tuple(verdict.lines()), asdict(verdict)
