@@ -47,15 +47,8 @@ class OpenSlideReader(PyramidReader):
         SlideUnreadable
             If OpenSlide does not know the format, or the file is damaged.
         """
-        try:
-            slide = openslide.OpenSlide(path)
-        except openslide.OpenSlideUnsupportedFormatError as error:
-            raise SlideUnreadable(
-                f"{path}: no reader knows this file; is it a complete slide in a supported format?"
-            ) from error
-        except openslide.OpenSlideError as error:
-            raise SlideUnreadable(f"{path}: the slide is damaged ({error}); copy or export it again") from error
-        return cls(slide, _info(path, slide, mpp))
+        slide = open_handle(path)
+        return cls(slide, describe(path, slide, mpp))
 
     def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         location = self._location(level, x, y)
@@ -85,7 +78,38 @@ class OpenSlideReader(PyramidReader):
         self._slide.close()
 
 
-def _info(path: Path, slide: openslide.OpenSlide, mpp: float | None) -> SlideInfo:
+def open_handle(path: Path) -> openslide.OpenSlide:
+    """Open a file with OpenSlide.
+
+    Raises
+    ------
+    SlideUnreadable
+        If OpenSlide does not know the format, or the file is damaged.
+    """
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise SlideUnreadable(
+            f"{path}: no reader knows this file; is it a complete slide in a supported format?"
+        ) from error
+    except openslide.OpenSlideError as error:
+        raise SlideUnreadable(f"{path}: the slide is damaged ({error}); copy or export it again") from error
+
+
+def describe(path: Path, slide: openslide.OpenSlide, mpp: float | None, reader: str = "openslide") -> SlideInfo:
+    """Gather what OpenSlide says of a slide.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    slide : openslide.OpenSlide
+        The same, opened.
+    mpp : float or None
+        µm per level-0 px that replaces the file's.
+    reader : str
+        Who reads the pixels.
+    """
     properties = slide.properties
     size = from_openslide(mpp, properties)
     width, height = slide.dimensions
@@ -104,5 +128,5 @@ def _info(path: Path, slide: openslide.OpenSlide, mpp: float | None) -> SlideInf
         ),
         content=Box(*(float(side) for side in bounds if side)).intersection(whole) if all(bounds) else whole,
         vendor=properties.get("openslide.vendor", "unknown"),
-        reader="openslide",
+        reader=reader,
     )

@@ -14,7 +14,6 @@ from typing import Self
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from dualproto_wsi.errors import SlideUnreadable
 from dualproto_wsi.geometry import Box
@@ -23,10 +22,10 @@ from dualproto_wsi.slide.reader import SlideInfo
 Pixels = npt.NDArray[np.uint8]
 SAME = 1e-6  # relative difference below which two scales are one
 ALIGNED_PX = 1e-3  # offset from a whole pixel below which no resampling is needed
+MARGIN = 2  # pixels that a resampled pixel may take beside its own place: one to smooth, one to interpolate
 LEVEL_TOLERANCE = 0.02  # a level this much coarser than asked for is still used
-LARGEST_READ_PX = (
-    1 << 24
-)  # more level pixels than this are read in parts, so that a thumbnail never takes a slide's memory
+LARGEST_READ_PX = 1 << 24  # level pixels; more are read in parts, so that a thumbnail never takes a slide's memory
+LONGEST_READ_PX = 30_000  # level pixels along a side; cv2.warpAffine takes less than 2¹⁵
 
 
 def exact_downsample(level: tuple[int, int], base: tuple[int, int], reported: float) -> float:
@@ -60,12 +59,20 @@ class PyramidReader(ABC):
     info : SlideInfo
         What is known of the slide.
     level_sizes : tuple of (int, int)
-        (width, height) of each level, px; as many as ``info.downsamples``.
+        (width, height) of each level that can be read, px.
+    downsamples : tuple of float, optional
+        Level-0 px per px of each of them; ``info.downsamples`` if it is not given.
     """
 
-    def __init__(self, info: SlideInfo, level_sizes: tuple[tuple[int, int], ...]) -> None:
+    def __init__(
+        self,
+        info: SlideInfo,
+        level_sizes: tuple[tuple[int, int], ...],
+        downsamples: tuple[float, ...] | None = None,
+    ) -> None:
         self.info = info
         self._level_sizes = level_sizes
+        self._downsamples = info.downsamples if downsamples is None else downsamples
 
     @abstractmethod
     def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
@@ -112,9 +119,10 @@ class PyramidReader(ABC):
         if min(size) < 1 or box.area <= 0:
             raise ValueError(f"cannot read {box} at {size[0]} x {size[1]} px: both must have an extent")
         level = self._level_for(min(box.width / size[0], box.height / size[1]))
-        downsample = self.info.downsamples[level]
+        downsample = self._downsamples[level]
         on_level = Box(box.x / downsample, box.y / downsample, box.width / downsample, box.height / downsample)
-        if on_level.area > LARGEST_READ_PX and max(size) > 1:
+        too_large = on_level.area > LARGEST_READ_PX or max(on_level.width, on_level.height) > LONGEST_READ_PX
+        if too_large and max(size) > 1:
             return self._in_halves(box, size)
         step = _whole_step(on_level, size)
         x, y = round(on_level.x), round(on_level.y)
@@ -137,15 +145,19 @@ class PyramidReader(ABC):
         return np.vstack((self.read(upper, (width, first)), self.read(lower, (width, height - first))))
 
     def _resampled(self, level: int, box: Box, size: tuple[int, int]) -> Pixels:
-        """Read a box given in the level's pixels with a triangle filter as wide as the ratio."""
-        margin = math.ceil(max(box.width / size[0], box.height / size[1], 1.0)) + 1
-        x, y = math.floor(box.x) - margin, math.floor(box.y) - margin
-        right, bottom = math.ceil(box.right) + margin, math.ceil(box.bottom) + margin
-        image = Image.fromarray(self._padded(level, x, y, right - x, bottom - y))
+        """Read a box given in the level's pixels: whole pixels averaged first, the rest of the ratio by a triangle."""
+        step_x, step_y = (max(1, int(ratio + SAME)) for ratio in (box.width / size[0], box.height / size[1]))
+        # Multiples of the step, that a place be averaged with the same neighbours whatever the box.
+        x = (math.floor(box.x / step_x) - MARGIN) * step_x
+        y = (math.floor(box.y / step_y) - MARGIN) * step_y
+        columns = math.ceil((box.right - x) / step_x) + MARGIN
+        rows = math.ceil((box.bottom - y) / step_y) + MARGIN
+        pixels = self._padded(level, x, y, columns * step_x, rows * step_y)
+        if step_x * step_y > 1:
+            pixels = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
         drift_x, drift_y = self._drift(level, max(x, 0), max(y, 0))
-        left, top = x + drift_x, y + drift_y
-        window = (box.x - left, box.y - top, box.right - left, box.bottom - top)
-        return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=window))
+        left, top = (box.x - x - drift_x) / step_x, (box.y - y - drift_y) / step_y
+        return triangle_resize(pixels, Box(left, top, box.width / step_x, box.height / step_y), size)
 
     def _padded(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """Read whole pixels of a level, white outside of it."""
@@ -171,8 +183,41 @@ class PyramidReader(ABC):
 
     def _level_for(self, downsample: float) -> int:
         """Return the coarsest level that is at least as fine as asked for."""
-        fits = [i for i, d in enumerate(self.info.downsamples) if d <= downsample * (1 + LEVEL_TOLERANCE)]
-        return max(fits, key=lambda i: self.info.downsamples[i], default=0)
+        fits = [i for i, d in enumerate(self._downsamples) if d <= downsample * (1 + LEVEL_TOLERANCE)]
+        return max(fits, key=lambda i: self._downsamples[i], default=0)
+
+
+def triangle_resize(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
+    """Resample a part of a picture by a ratio of at most 2, fractions of a pixel honoured.
+
+    What Pillow's ``BILINEAR`` with a box does, 3 to 4 times faster. Its filter is a triangle as wide as the ratio
+    ``r``; linear interpolation is one as wide as 1. Weights ``(a, 1 - 2a, a)`` with ``a = (r² - 1) / 12`` laid over the
+    picture first make up for the difference: mean and variance are the wide triangle's at every ratio, and at 1 and 2
+    the filters are the same.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+        The picture, with 2 px to spare around the box.
+    box : Box
+        What to take, in the picture's pixels.
+    size : tuple of int
+        (width, height) of the result, px; not less than half of the box.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+    """
+    ratio_x, ratio_y = box.width / size[0], box.height / size[1]
+    # In whole 1/256, as cv2 rounds them: only so do the three weights sum to 1 and white stays white.
+    side_x, side_y = (max(0, round((ratio**2 - 1) / 12 * 256)) / 256 for ratio in (ratio_x, ratio_y))
+    if max(side_x, side_y) > 0:
+        weights_x, weights_y = (np.array([side, 1 - 2 * side, side], np.float32) for side in (side_x, side_y))
+        pixels = cv2.sepFilter2D(pixels, -1, weights_x, weights_y)
+    # The centre of result pixel (0, 0) lies half a result pixel inside the box; that of pixel (0, 0) at 0.5, not at 0.
+    places = np.array([[ratio_x, 0, box.x + ratio_x / 2 - 0.5], [0, ratio_y, box.y + ratio_y / 2 - 0.5]])
+    result: Pixels = cv2.warpAffine(pixels, places, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return result
 
 
 def _whole_step(box: Box, size: tuple[int, int]) -> int:

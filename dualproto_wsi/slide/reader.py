@@ -21,6 +21,7 @@ from dualproto_wsi.settings import ReadSettings
 SLIDE_SUFFIXES = frozenset(
     (".bif", ".czi", ".mrxs", ".ndpi", ".qptiff", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu", ".zarr")
 )
+JPEG_SUFFIXES = frozenset((".svs", ".tif", ".tiff"))  # what may be made of JPEG tiles that we decode ourselves
 OME_SUFFIXES = (".ome.tif", ".ome.tiff")
 #: What TIAToolbox opens by other means than OpenSlide, and how such files begin.
 TIATOOLBOX_SUFFIXES = frozenset((".dcm", ".jp2", ".jpeg", ".jpg", ".png", ".qptiff", ".tif", ".tiff", ".zarr"))
@@ -57,7 +58,7 @@ class SlideInfo:
     vendor : str
         Scanner or format, as the reader names it.
     reader : str
-        ``openslide`` or ``tiatoolbox``.
+        ``jpeg``, ``openslide`` or ``tiatoolbox``.
     mpp_hint : str
         What may help to name a missing pixel size; empty when there is nothing.
     """
@@ -124,8 +125,9 @@ class SlideReader(Protocol):
 def open_slide(path: Path, settings: ReadSettings | None = None) -> SlideReader:
     """Open a slide.
 
-    ``auto`` uses OpenSlide where it opens the file and TIAToolbox for the rest. OME-TIFF goes to TIAToolbox first:
-    OpenSlide opens it as a plain TIFF and misses its pyramid and its pixel size.
+    ``auto`` decodes TIFF and SVS of JPEG tiles itself, uses OpenSlide for what else it opens and TIAToolbox for the
+    rest. OME-TIFF goes to TIAToolbox first: OpenSlide opens it as a plain TIFF and misses its pyramid and its pixel
+    size.
 
     Parameters
     ----------
@@ -162,9 +164,10 @@ def _readers_for(path: Path) -> list[str]:
     """Return the readers to try, in order; not TIAToolbox in vain, since importing it takes seconds."""
     if path.suffix.lower() == ".zarr":
         return ["tiatoolbox"]
-    if not _is_for_tiatoolbox(path):
-        return ["openslide"]
-    return ["tiatoolbox", "openslide"] if path.name.lower().endswith(OME_SUFFIXES) else ["openslide", "tiatoolbox"]
+    if path.name.lower().endswith(OME_SUFFIXES):
+        return ["tiatoolbox", "openslide"]
+    first = ["jpeg"] if path.suffix.lower() in JPEG_SUFFIXES else []
+    return [*first, "openslide", "tiatoolbox"] if _is_for_tiatoolbox(path) else [*first, "openslide"]
 
 
 def _open_with(name: str, path: Path, mpp: float | None) -> SlideReader:
@@ -172,6 +175,10 @@ def _open_with(name: str, path: Path, mpp: float | None) -> SlideReader:
         from dualproto_wsi.slide.tiatoolbox_reader import TiaToolboxReader
 
         return TiaToolboxReader.open(path, mpp)
+    if name == "jpeg":
+        from dualproto_wsi.slide.jpeg_reader import JpegTiffReader
+
+        return JpegTiffReader.open(path, mpp)
     from dualproto_wsi.slide.openslide_reader import OpenSlideReader
 
     return OpenSlideReader.open(path, mpp)

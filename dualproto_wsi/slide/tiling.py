@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -67,6 +68,11 @@ class Block:
     window_px: int
     stride_px: int
     final_row: int
+
+    def colours(self, pixels: Pixels) -> Pixels:
+        """Return the mean colour of every cell of the block, uint8 (rows, columns, 3); `pixels` as for :meth:`cut`."""
+        size = (self.size[0] // self.stride_px, self.size[1] // self.stride_px)
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
     def cut(self, pixels: Pixels) -> Pixels:
         """Cut the windows out of the block; beyond the end of the grid they see the picture mirrored.

@@ -122,7 +122,7 @@ def test_bounds_are_handed_through(shared, tmp_path):
         assert slide.info.content == Box(1000, 600, 2048, 1536)
 
 
-@pytest.mark.parametrize("reader", ["openslide", "tiatoolbox"])
+@pytest.mark.parametrize("reader", ["jpeg", "openslide", "tiatoolbox"])
 def test_objective_power_is_a_hint_and_no_pixel_size(tmp_path, write_slide, wave_levels, reader):
     path = write_slide(
         tmp_path / "power.svs",
