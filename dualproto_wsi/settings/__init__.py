@@ -5,6 +5,7 @@ Every dataclass checks its own values when it is made, so a settings object that
 
 from dualproto_wsi.settings.convert import from_data, load_toml, to_data
 from dualproto_wsi.settings.head import MAPS, MERGES, NORMS, HeadSettings
+from dualproto_wsi.settings.refine import PRESETS, REFINERS, CrfParameters, RefineSettings
 from dualproto_wsi.settings.segment import (
     FORMATS,
     FRAMES,
@@ -13,6 +14,7 @@ from dualproto_wsi.settings.segment import (
     READERS,
     ZERO_SHOT,
     InferenceSettings,
+    LabelSettings,
     OutputSettings,
     ReadSettings,
     SegmentSettings,
@@ -30,12 +32,17 @@ __all__ = [
     "NORMS",
     "OBJECT_TYPES",
     "PRECISIONS",
+    "PRESETS",
     "READERS",
+    "REFINERS",
     "ZERO_SHOT",
+    "CrfParameters",
     "HeadSettings",
     "InferenceSettings",
+    "LabelSettings",
     "OutputSettings",
     "ReadSettings",
+    "RefineSettings",
     "SegmentSettings",
     "TilingSettings",
     "TissueSettings",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dualproto_wsi.settings.checks import one_of, require
+from dualproto_wsi.settings.refine import RefineSettings
 
-READERS = ("auto", "openslide", "tiatoolbox")
+READERS = ("auto", "jpeg", "openslide", "tiatoolbox")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("geojson", "geojson.gz")
 OBJECT_TYPES = ("annotation", "detection", "tile")
@@ -23,7 +24,8 @@ class ReadSettings:
     mpp : float or None
         µm per level-0 px; replaces what the file says. None: the file must say it.
     reader : str
-        ``auto`` (OpenSlide where it opens the file, else TIAToolbox), ``openslide`` or ``tiatoolbox``.
+        ``auto`` (the first that takes the file), ``jpeg`` (TIFF and SVS of JPEG tiles), ``openslide`` or
+        ``tiatoolbox``.
     workers : int
         Threads that read ahead.
     """
@@ -137,6 +139,31 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelSettings:
+    """How scores become the label map; areas and polygons always follow the map.
+
+    Parameters
+    ----------
+    unsure_below : float
+        A cell whose best probability is below this becomes "unsure", 0…1; 0: every cell gets its best class.
+    min_area_um2 : float
+        A region smaller than this joins its neighbour, µm²; 0: none does.
+    fill_holes_um2 : float
+        A hole without a label that is smaller than this joins what is around it, µm²; 0: none does.
+    """
+
+    unsure_below: float = 0.0
+    min_area_um2: float = 0.0
+    fill_holes_um2: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.unsure_below < 1, f"unsure_below is {self.unsure_below}; a probability, 0 to below 1")
+        for name in ("min_area_um2", "fill_holes_um2"):
+            value = getattr(self, name)
+            require(0 <= value <= 1e8, f"{name} is {value}; use 0 to 100000000 (100 mm²)")
+
+
+@dataclass(frozen=True, slots=True)
 class OutputSettings:
     """What is written.
 
@@ -145,17 +172,32 @@ class OutputSettings:
     formats : tuple of str
         Polygon files: ``geojson``, ``geojson.gz``.
     object_type : str
-        QuPath's object type of each region.
+        What a feature is in QuPath: ``annotation`` or ``detection``, one a region, or ``tile``, one a grid square.
+    square_um : float
+        Side of a grid square, µm; rounded to whole cells.
+    merge_per_class : bool
+        Whether all regions of a class become one feature.
+    outline : bool
+        Whether one more annotation outlines all that was analysed and carries the slide's measurements.
+    simplify_um : float
+        How far outlines may leave the cells' edges to have fewer vertices, µm; 0: not at all.
     frame : str
         ``qupath`` (origin where QuPath crops the slide) or ``slide`` (origin of the whole file).
     overlay : bool
         Whether ``overlay.png`` is made.
+    confidence : bool
+        Whether ``confidence.tif`` is made: the best probability of each cell, in percent.
     """
 
     formats: tuple[str, ...] = ("geojson",)
     object_type: str = "annotation"
+    square_um: float = 100.0
+    merge_per_class: bool = False
+    outline: bool = False
+    simplify_um: float = 0.0
     frame: str = "qupath"
     overlay: bool = True
+    confidence: bool = False
 
     def __post_init__(self) -> None:
         require(bool(self.formats), f"formats is empty; choose from {', '.join(FORMATS)}")
@@ -163,7 +205,17 @@ class OutputSettings:
             one_of("formats", name, FORMATS)
         require(len(set(self.formats)) == len(self.formats), f"formats names one twice: {', '.join(self.formats)}")
         one_of("object_type", self.object_type, OBJECT_TYPES)
+        require(1 <= self.square_um <= 10_000, f"square_um is {self.square_um}; use 1 to 10000")
+        require(0 <= self.simplify_um <= 100, f"simplify_um is {self.simplify_um}; use 0 to 100")
+        require(
+            not (self.merge_per_class and self.object_type == "tile"),
+            "merge_per_class does not go with object_type tile: squares are not merged",
+        )
         one_of("frame", self.frame, FRAMES)
+
+    def square_cells(self, cell_um: float) -> int:
+        """Return the side of a grid square in cells of `cell_um` µm, 1 or more."""
+        return max(1, round(self.square_um / cell_um))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,4 +226,6 @@ class SegmentSettings:
     tissue: TissueSettings = field(default_factory=TissueSettings)
     tiling: TilingSettings = field(default_factory=TilingSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
+    labels: LabelSettings = field(default_factory=LabelSettings)
     output: OutputSettings = field(default_factory=OutputSettings)

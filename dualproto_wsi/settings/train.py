@@ -63,6 +63,8 @@ class TrainSettings:
         Weight of the term that keeps every place free of classes that a crop around it does not hold.
     diversity : float
         Weight of the term that keeps prototypes of a class apart.
+    steadiness : float
+        Weight of the term that keeps the map of a window the same when the window moves by less than the encoder's step.
     stain : float
         Strength of the stain augmentation.
     folds : int
@@ -83,7 +85,7 @@ class TrainSettings:
     crop_sizes: tuple[int, ...] = (64, 96)
     min_points: int = 2
     window_px: int = 224
-    epochs: int = 40
+    epochs: int = 24
     batch_size: int = 3
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
@@ -91,6 +93,7 @@ class TrainSettings:
     balance: float = 0.5
     absence: float = 0.3
     diversity: float = 0.1
+    steadiness: float = 1.0
     stain: float = 0.15
     folds: int = 4
     seed: int = 0
@@ -111,6 +114,6 @@ class TrainSettings:
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "sharpness"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("weight_decay", "balance", "absence", "diversity", "stain"):
+        for name in ("weight_decay", "balance", "absence", "diversity", "steadiness", "stain"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative")
         require(self.folds == 0 or self.folds >= 2, f"folds is {self.folds}; use 0, or 2 and more")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dualproto_wsi.classes import NOT_ANALYSED, ClassScheme
+from dualproto_wsi.classes import NOT_ANALYSED, UNSURE, ClassScheme
 
 
 class AreaTally:
@@ -32,6 +32,11 @@ class AreaTally:
     def analysed_mm2(self) -> float:
         """Area of everything that has a label other than "not analysed", mm²: the denominator of all fractions."""
         return float((self.cells.sum() - self.cells[NOT_ANALYSED]) * self._cell_mm2)
+
+    @property
+    def unsure_mm2(self) -> float:
+        """Area of analysed tissue that has no confident class, mm²."""
+        return float(self.cells[UNSURE] * self._cell_mm2)
 
     def mm2(self) -> dict[str, float]:
         """Area of each class, mm², by class name."""

@@ -138,6 +138,40 @@ class ScoreMosaic:
         self._end = max(self._end, stop)
 
 
+class ColourMosaic:
+    """The colours of cells, from overlapping pieces; of a cell given twice, the later colour counts.
+
+    Parameters
+    ----------
+    columns, rows : int
+        Size of the label grid, cells.
+    """
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self.columns, self.rows = columns, rows
+        self._first = 0
+        self._open = np.zeros((0, columns, 3), np.uint8)
+
+    def add(self, row: int, column: int, colours: npt.NDArray[np.uint8]) -> None:
+        """Set the colours, uint8 (h, w, 3), of the cells from (row, column) on; what lies outside the grid is dropped."""
+        stop = min(row + len(colours), self.rows)
+        missing = stop - self._first - len(self._open)
+        if missing > 0:
+            self._open = np.concatenate((self._open, np.zeros((missing, self.columns, 3), np.uint8)))
+        skipped = max(self._first - row, 0)
+        part = colours[skipped : max(stop - row, 0), : self.columns - column]
+        self._open[row + skipped - self._first :][: len(part), column : column + part.shape[1]] = part
+
+    def release(self, until_row: int) -> npt.NDArray[np.uint8]:
+        """Hand out the rows above `until_row` and forget them: uint8 (n, columns, 3), black where nothing was given."""
+        count = until_row - self._first
+        rows = self._open[:count]
+        if len(rows) < count:
+            rows = np.concatenate((rows, np.zeros((count - len(rows), self.columns, 3), np.uint8)))
+        self._open, self._first = self._open[count:].copy(), until_row
+        return rows
+
+
 @compiled
 def _blend(
     mean: npt.NDArray[np.float32],

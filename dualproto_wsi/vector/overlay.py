@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dualproto_wsi.classes import NOT_ANALYSED, ClassScheme
+from dualproto_wsi.classes import NOT_ANALYSED, TissueClass
 from dualproto_wsi.files import replacing
 from dualproto_wsi.geometry import Box, LabelGrid
 
@@ -48,7 +49,11 @@ def labels_at(labels: NDArray[np.uint8], grid: LabelGrid, box: Box, size: tuple[
 
 
 def draw_overlay(
-    thumbnail: NDArray[np.uint8], labels: NDArray[np.uint8], scheme: ClassScheme, captions: dict[str, str], title: str
+    thumbnail: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    classes: Sequence[TissueClass],
+    captions: dict[str, str],
+    title: str,
 ) -> Image.Image:
     """Draw regions and a legend onto a thumbnail.
 
@@ -58,8 +63,8 @@ def draw_overlay(
         RGB.
     labels : ndarray of uint8, shape (height, width)
         Class ids at the thumbnail's pixels.
-    scheme : ClassScheme
-        Colours and names.
+    classes : sequence of TissueClass
+        Colours and names, in the legend's order.
     captions : dict
         Text behind each class name in the legend.
     title : str
@@ -73,7 +78,7 @@ def draw_overlay(
     picture = thumbnail.astype(np.float32)
     thickness = max(1, round(max(labels.shape) / 900))
     kernel = np.ones((2 * thickness + 1, 2 * thickness + 1), np.uint8)
-    for tissue_class in scheme:
+    for tissue_class in classes:
         mask = (labels == tissue_class.id).astype(np.uint8)
         colour = np.asarray(tissue_class.colour, np.float32)
         inside = mask.astype(bool)
@@ -81,14 +86,16 @@ def draw_overlay(
         edge = inside & ~cv2.erode(mask, kernel, borderType=cv2.BORDER_REPLICATE).astype(bool)
         picture[edge] = colour
     canvas = Image.fromarray(np.rint(picture).astype(np.uint8))
-    return _with_legend(canvas, scheme, captions, title)
+    return _with_legend(canvas, classes, captions, title)
 
 
-def _with_legend(picture: Image.Image, scheme: ClassScheme, captions: dict[str, str], title: str) -> Image.Image:
+def _with_legend(
+    picture: Image.Image, classes: Sequence[TissueClass], captions: dict[str, str], title: str
+) -> Image.Image:
     size = 18
     font = _font(size)
     line = size + 10
-    lines = [title, *(f"{c.name}  {captions.get(c.name, '')}".rstrip() for c in scheme)]
+    lines = [title, *(f"{c.name}  {captions.get(c.name, '')}".rstrip() for c in classes)]
     text_width = int(max(font.getlength(text) for text in lines)) + 3 * size + 10
     width = max(picture.width, text_width)
     canvas = Image.new("RGB", (width, picture.height + line * len(lines) + 12), "white")
@@ -96,7 +103,7 @@ def _with_legend(picture: Image.Image, scheme: ClassScheme, captions: dict[str, 
     draw = ImageDraw.Draw(canvas)
     y = picture.height + 8
     draw.text((10, y), title, fill="black", font=font)
-    for tissue_class, text in zip(scheme, lines[1:], strict=True):
+    for tissue_class, text in zip(classes, lines[1:], strict=True):
         y += line
         draw.rectangle((10, y + 2, 10 + size, y + 2 + size), fill=tissue_class.colour, outline="black")
         draw.text((20 + size, y), text, fill="black", font=font)

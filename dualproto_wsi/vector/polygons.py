@@ -10,17 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dualproto_wsi.vector.rings import extract
-from dualproto_wsi.vector.sweep import sweep
-from dualproto_wsi.vector.trace_state import (
-    BLOCKS,
-    DONE,
-    ENDS,
-    UNUSED,
-    more_blocks,
-    more_components,
-    more_ends,
-    new_state,
-)
+from dualproto_wsi.vector.simplify import SIDE
+from dualproto_wsi.vector.strip import Strip
+from dualproto_wsi.vector.sweep import sum_runs, sweep
+from dualproto_wsi.vector.trace_state import DONE, RUN_SUM, Float64, UInt8, grow, new_state
+
+MOST_CELLS = 8.0
+"""Beyond this, simplification gains nothing: edges reach no farther than 32 columns and rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,24 +60,32 @@ class RegionTracer:
         Width of the map, cells.
     classes : int
         Number of probability planes, K; 0 for a map without probabilities.
+    simplify_cells : float
+        How far borders may move to have fewer vertices, cells; 0: not at all. Below 0.71 nothing changes. All
+        regions at a border get the same simplified one, so there are still no gaps or overlaps; all regions stay,
+        with as many holes (:mod:`dualproto_wsi.vector.simplify`). Cells and probability sums are those of the map.
 
     Notes
     -----
-    Memory: a few values per column, and 8 bytes and a little more per vertex of regions that are not complete yet.
+    Memory: a few values per column, and one to two bytes per vertex of regions that are not complete yet. For
+    simplification some hundred rows of labels wait, and the probability sums of their runs.
     """
 
-    def __init__(self, columns: int, classes: int) -> None:
+    def __init__(self, columns: int, classes: int, simplify_cells: float = 0.0, *, _side: int = SIDE) -> None:
         if columns < 0 or classes < 0:
             raise ValueError(f"a label map cannot have {columns} columns and {classes} classes")
+        if not 0 <= simplify_cells <= MOST_CELLS:
+            raise ValueError(f"borders cannot be simplified by {simplify_cells} cells; take 0 to {MOST_CELLS}")
         self.columns, self.classes = columns, classes
         self._row = 0
         self._finished = False
         self._state = new_state(columns, classes)
+        self._strip = Strip(columns, classes, simplify_cells, _side) if simplify_cells > 0 else None
 
     @property
     def nbytes(self) -> int:
         """Memory held, bytes."""
-        return sum(array.nbytes for array in self._state)
+        return sum(array.nbytes for array in self._state) + (self._strip.nbytes if self._strip else 0)
 
     def feed(
         self, labels: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32] | None = None
@@ -99,6 +103,7 @@ class RegionTracer:
         -------
         list of TracedRegion
             Regions found complete by these rows, ordered by the row that completed them, then by their first cell.
+            With simplification they come later, but in the same order.
 
         Raises
         ------
@@ -116,7 +121,17 @@ class RegionTracer:
                 f"probabilities are {probabilities.dtype} {probabilities.shape}; "
                 f"these labels need float32 {(self.classes, *labels.shape)}"
             )
-        return self._sweep(np.ascontiguousarray(labels), np.ascontiguousarray(probabilities))
+        labels, probabilities = np.ascontiguousarray(labels), np.ascontiguousarray(probabilities)
+        if self._strip is None:
+            sums = sum_runs(labels, probabilities, 0, len(labels))
+            return self._sweep(labels, sums, np.empty((len(labels), 0), np.uint8))
+        regions: list[TracedRegion] = []
+        done = 0
+        while done < len(labels):
+            done = self._strip.take(labels, probabilities, done)
+            if self._strip.full:
+                regions += self._sweep(*self._strip.release())
+        return regions
 
     def finish(self) -> list[TracedRegion]:
         """End the map and return the regions that were still open, ordered as in :meth:`feed`.
@@ -128,31 +143,23 @@ class RegionTracer:
         """
         below = np.zeros((1, self.columns), np.uint8)
         regions = self.feed(below, np.zeros((self.classes, *below.shape), np.float32))
+        if self._strip is not None and self._strip.rows:
+            regions += self._sweep(*self._strip.release())
         self._finished = True
         return regions
 
-    def _sweep(self, labels: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]) -> list[TracedRegion]:
+    def _sweep(self, labels: UInt8, run_sums: Float64, kept: UInt8) -> list[TracedRegion]:
         regions: list[TracedRegion] = []
         done = 0
+        self._state.counts[RUN_SUM] = 0
         while done < len(labels):
             begin = done
-            done = sweep(labels, probabilities, begin, self._row, *self._state)
+            done = sweep(labels, run_sums, kept, begin, self._row, *self._state)
             self._row += done - begin
             regions.extend(self._complete())
             if done < len(labels):
-                self._grow(done == begin)
+                self._state = grow(self._state)
         return regions
-
-    def _grow(self, stuck: bool) -> None:
-        """Make room where less than a quarter is unused, or everywhere if not even one row fits."""
-        state = self._state
-        if stuck or state.counts[BLOCKS] < len(state.blocks) // 4:
-            state = more_blocks(state, max(1024, len(state.blocks) * 3 // 2))
-        if stuck or state.counts[ENDS] < len(state.ends) // 4:
-            state = more_ends(state, max(1024, len(state.ends) * 3 // 2))
-        if stuck or state.counts[UNUSED] < len(state.components) // 4:
-            state = more_components(state, max(1024, len(state.components) * 3 // 2))
-        self._state = state
 
     def _complete(self) -> Iterator[TracedRegion]:
         """Hand out the complete components and forget them."""

@@ -1,4 +1,4 @@
-"""The label map on disk: written band by band, finished as a pyramidal TIFF."""
+"""Rasters of the label grid on disk, as the label map: written band by band, finished as a pyramidal TIFF."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ TILE = 512
 """Side of a TIFF tile, cells."""
 
 
-class LabelMapWriter:
-    """Writes ``labels.tif``: uint8 class ids, deflate tiles, levels of half size each, pixel size in its tags.
+class RasterWriter:
+    """Writes a TIFF of one byte a cell: deflate tiles, levels of half size each, pixel size in its tags.
 
     Rows arrive from top to bottom; memory holds one row of tiles. A level keeps every second cell of the level above
-    (top left of each 2 × 2), so every value is a class id that the map really has there.
+    (top left of each 2 × 2), so every value is one that the raster really has there, also where values are class ids.
 
     Parameters
     ----------
     path : Path
         The TIFF to make. It appears when :meth:`finish` is done, never half-written.
     grid : LabelGrid
-        Frame and size of the map.
+        Frame and size of the raster.
     """
 
     def __init__(self, path: Path, grid: LabelGrid) -> None:
@@ -45,12 +45,12 @@ class LabelMapWriter:
         self._parts = [path.with_name(f"{path.name}.{os.getpid()}.{step}.tmp") for step in self._steps]
         self._files: list[BinaryIO] = [self._stack.enter_context(part.open("wb")) for part in self._parts]
 
-    def append(self, labels: NDArray[np.uint8]) -> None:
-        """Add the next rows, (n, columns) uint8."""
+    def append(self, values: NDArray[np.uint8]) -> None:
+        """Add the next rows, uint8 (n, columns)."""
         for step, file in zip(self._steps, self._files, strict=True):
             first = -self._row % step
-            file.write(np.ascontiguousarray(labels[first::step, ::step]).tobytes())
-        self._row += len(labels)
+            file.write(np.ascontiguousarray(values[first::step, ::step]).tobytes())
+        self._row += len(values)
 
     def finish(self) -> None:
         """Write the TIFF from the collected rows.
@@ -61,7 +61,7 @@ class LabelMapWriter:
             If not all rows of the grid were given.
         """
         if self._row != self._grid.rows:
-            raise ValueError(f"label map has {self._row} of {self._grid.rows} rows")
+            raise ValueError(f"{self._path.name} has {self._row} of {self._grid.rows} rows")
         self._stack.close()
         per_cm = 1e4 / self._grid.cell_um
         big = sum(part.stat().st_size for part in self._parts) > 2**31
@@ -106,22 +106,22 @@ def _tiles(part: Path, shape: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
                 yield tile
 
 
-def read_labels(path: Path, step: int = 1) -> NDArray[np.uint8]:
-    """Read a label map, or a coarser level of it.
+def read_raster(path: Path, step: int = 1) -> NDArray[np.uint8]:
+    """Read a raster, or a coarser level of it.
 
     Parameters
     ----------
     path : Path
-        A ``labels.tif``.
+        What :class:`RasterWriter` wrote.
     step : int
         Keep about every ``step``-th cell: the coarsest level that is at least as fine is taken.
 
     Returns
     -------
     ndarray of uint8, shape (rows, columns)
-        Class ids; 0 is "not analysed".
+        The cells; of a label map, class ids and 0 for "not analysed".
     """
     with tifffile.TiffFile(path) as tiff:
         level = min(max(step, 1).bit_length() - 1, len(tiff.pages) - 1)
-        labels: NDArray[np.uint8] = tiff.pages[level].asarray()
-    return labels
+        values: NDArray[np.uint8] = tiff.pages[level].asarray()
+    return values

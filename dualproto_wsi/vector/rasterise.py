@@ -67,6 +67,8 @@ def _fill(labels: npt.NDArray[np.uint8], edges: Edges, label: int) -> int:
     count = 0
     for e in range(len(edges)):
         x0, y0, x1, y1 = edges[e]
+        if y0 > y1:  # neighbours have the edge the other way round; both must round alike
+            x0, y0, x1, y1 = x1, y1, x0, y0
         first, stop = _crossed_rows(edges[e], rows)
         for row in range(first, stop):
             column = np.ceil(x0 + (row - y0) * (x1 - x0) / (y1 - y0))

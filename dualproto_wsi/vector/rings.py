@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualproto_wsi.vector.chains import free_end, read_chain
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.trace_state import BLOCKS, DONE, ENDS, FREE_BLOCK, FREE_END, UNUSED, Int32, Int64, Records
+from dualproto_wsi.vector.trace_state import DONE, UNUSED, Int32, Int64, Records
 
 
 @compiled
@@ -15,7 +16,7 @@ def extract(
     """Write the rings of all complete components and free all that they hold.
 
     Each ring starts at its topmost, then leftmost vertex and keeps the region on the right hand (as seen on the
-    screen); the rings of a region are ordered by that vertex, which puts the shell first.
+    screen); the rings of a region are ordered by that vertex, the shell first.
 
     Parameters
     ----------
@@ -34,19 +35,17 @@ def extract(
     size = 0
     for i in range(counts[DONE]):
         size += components[lists[DONE, i]].vertices
-    vertices, bounds = np.empty(size + size // 4, np.int64), np.empty((size // 4, 2), np.int64)
+    vertices, bounds = np.empty(size + size // 3, np.int64), np.empty((size // 3, 2), np.int64)
     region_stop = np.empty(counts[DONE], np.int64)
     stop, rings = 0, 0
     for i in range(counts[DONE]):
         number = lists[DONE, i]
         first_ring, ring = rings, components[number].head
         while ring >= 0:
-            length, touches = _write(blocks, counts, ends[ring].block, vertices[stop:])
+            length, touches = read_chain(blocks, counts, ends[ring], vertices[stop:])
             stop, rings = _split(vertices, stop, length, touches, bounds, rings)
             following = ends[ring].mate
-            ends[ring].mate = counts[FREE_END]
-            counts[FREE_END] = ring
-            counts[ENDS] += 1
+            free_end(ends, counts, ring)
             ring = following
         _order(bounds[first_ring:rings], vertices)
         region_stop[i] = rings
@@ -54,24 +53,6 @@ def extract(
         counts[UNUSED] += 1
     counts[DONE] = 0
     return vertices[:stop], bounds[:rings], region_stop
-
-
-@compiled
-def _write(blocks: Records, counts: Int64, number: int, ring: Int64) -> tuple[int, int]:
-    """Write the vertices of a ring and free its blocks; return the numbers of vertices and touches."""
-    length, touches = 0, 0
-    while number >= 0:
-        block = blocks[number]
-        for i in range(block.begin, block.stop):
-            ring[length] = block.vertex[i]
-            touches += block.vertex[i] & 1
-            length += 1
-        following = block.link
-        block.link = counts[FREE_BLOCK]
-        counts[FREE_BLOCK] = number
-        counts[BLOCKS] += 1
-        number = following
-    return length, touches
 
 
 @compiled
@@ -130,6 +111,24 @@ def _close(vertices: Int64, start: int, length: int) -> int:
 
 @compiled
 def _order(bounds: Int64, vertices: Int64) -> None:
-    """Order rings by their first vertices."""
-    if len(bounds) > 1:
-        bounds[:] = bounds[np.argsort(vertices[bounds[:, 0]])]
+    """Order rings by their first vertices, of two that share the very first one (after simplification) the shell."""
+    if len(bounds) < 2:
+        return
+    bounds[:] = bounds[np.argsort(vertices[bounds[:, 0]])]
+    for i in range(2):
+        start, stop = bounds[i, 0], bounds[i, 1]
+        if _doubled_area(vertices[start:stop]) > 0:
+            bounds[i] = bounds[0]
+            bounds[0, 0], bounds[0, 1] = start, stop
+            return
+
+
+@compiled
+def _doubled_area(ring: Int64) -> int:
+    """Return twice the area inside a closed ring, negative for a hole."""
+    area = 0
+    for i in range(1, len(ring)):
+        x0, y0 = (ring[i - 1] & 0xFFFFFFFF) >> 1, ring[i - 1] >> 32
+        x1, y1 = (ring[i] & 0xFFFFFFFF) >> 1, ring[i] >> 32
+        area += x0 * y1 - x1 * y0
+    return area

@@ -12,25 +12,81 @@ import numpy.typing as npt
 from dualproto_wsi.vector.compiled import compiled
 from dualproto_wsi.vector.trace_state import (
     BLOCKS,
+    BLOCKS_A_CORNER,
+    CORNERS,
     DONE,
     ENDS,
+    ENDS_A_CORNER,
     MERGED,
+    RUN_SUM,
     UNUSED,
     Float64,
     Int32,
     Int64,
     Records,
+    UInt8,
 )
 from dualproto_wsi.vector.turns import turn
 
-UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
+
+
+@compiled
+def sum_runs(labels: UInt8, probabilities: Float32, begin: int, stop: int) -> Float64:
+    """Sum probabilities over each run of equal labels, row by row; runs of label 0 are left out.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, (n, columns)
+    probabilities : ndarray of float32, (K, n, columns)
+    begin, stop : int
+        The rows to take.
+
+    Returns
+    -------
+    ndarray of float64, (m, K)
+    """
+    columns = labels.shape[1]
+    count = 0
+    for i in range(begin, stop):
+        for k in range(columns):
+            count += labels[i, k] != 0 and (k == 0 or labels[i, k] != labels[i, k - 1])
+    sums = np.empty((count, len(probabilities)), np.float64)
+    count = 0
+    for i in range(begin, stop):
+        start = 0
+        for k in range(1, columns + 1):
+            if k == columns or labels[i, k] != labels[i, start]:
+                if labels[i, start] != 0:
+                    for c in range(len(probabilities)):
+                        sums[count, c] = _sum(probabilities[c, i], start, k)
+                    count += 1
+                start = k
+    return sums
+
+
+@compiled
+def _sum(values: Float32, start: int, stop: int) -> float:
+    """Sum in float64, in an order that depends on the number of values alone."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    i = start
+    while i + 4 <= stop:
+        a += values[i]
+        b += values[i + 1]
+        c += values[i + 2]
+        d += values[i + 3]
+        i += 4
+    while i < stop:
+        a += values[i]
+        i += 1
+    return (a + b) + (c + d)
 
 
 @compiled
 def sweep(
     labels: UInt8,
-    probabilities: Float32,
+    run_sums: Float64,
+    kept: UInt8,
     begin: int,
     row: int,
     runs: Records,
@@ -47,7 +103,10 @@ def sweep(
     Parameters
     ----------
     labels : ndarray of uint8, (n, columns)
-    probabilities : ndarray of float32, (K, n, columns)
+    run_sums : ndarray of float64, (m, K)
+        Of the runs of these rows, as :func:`sum_runs` gives them; `counts[RUN_SUM]` of them are used.
+    kept : ndarray of uint8, (n, columns + 1) or (n, 0)
+        Which vertices of the row above each row of cells the rings keep; without columns: all.
     begin : int
         Row of `labels` to begin with.
     row : int
@@ -63,13 +122,18 @@ def sweep(
     for i in range(begin, len(labels)):
         above, below = runs[1 - row % 2], runs[row % 2]
         corners = _split_runs(labels[i], below) + _count_runs(above)
-        if counts[BLOCKS] < 4 * corners or counts[ENDS] < 8 * corners or counts[UNUSED] < corners:
+        counts[CORNERS] = corners
+        if (
+            counts[BLOCKS] < BLOCKS_A_CORNER * corners
+            or counts[ENDS] < ENDS_A_CORNER * corners
+            or counts[UNUSED] < corners
+        ):
             return i
         _connect(above, below, row, ends, components, sums, lists, counts)
         _flatten(above, components)
         _flatten(below, components)
-        _tally(below, row, components, sums, probabilities[:, i])
-        turn(above, below, row, waiting, blocks, ends, components, counts)
+        _tally(below, row, components, sums, run_sums, counts)
+        turn(above, below, row, kept[i], waiting, blocks, ends, components, counts)
         _complete(above, row, components, lists, counts)
         row += 1
     return len(labels)
@@ -163,7 +227,7 @@ def _flatten(runs: Records, components: Records) -> None:
 
 
 @compiled
-def _tally(runs: Records, row: int, components: Records, sums: Float64, probabilities: Float32) -> None:
+def _tally(runs: Records, row: int, components: Records, sums: Float64, run_sums: Float64, counts: Int64) -> None:
     """Add the cells of the new row to their components."""
     i = 0
     while runs[i].start < len(runs) - 1:
@@ -171,8 +235,8 @@ def _tally(runs: Records, row: int, components: Records, sums: Float64, probabil
             number, start, stop = runs[i].component, runs[i].start, runs[i + 1].start
             components[number].cells += stop - start
             components[number].last_row = row
-            for c in range(len(probabilities)):
-                sums[number, c] += _sum(probabilities[c], start - 1, stop - 1)
+            sums[number] += run_sums[counts[RUN_SUM]]
+            counts[RUN_SUM] += 1
         i += 1
 
 
@@ -204,23 +268,6 @@ def _merge(
         kept.tail = gone.tail
     lists[MERGED, counts[MERGED]] = other
     counts[MERGED] += 1
-
-
-@compiled
-def _sum(values: Float32, start: int, stop: int) -> float:
-    """Sum in float64, in an order that depends on the number of values alone."""
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    i = start
-    while i + 4 <= stop:
-        a += values[i]
-        b += values[i + 1]
-        c += values[i + 2]
-        d += values[i + 3]
-        i += 4
-    while i < stop:
-        a += values[i]
-        i += 1
-    return (a + b) + (c + d)
 
 
 @compiled

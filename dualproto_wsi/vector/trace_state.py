@@ -9,31 +9,29 @@ import numpy.typing as npt
 
 Record = Any
 Records = npt.NDArray[Any]
+UInt8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-ROOM = 7
-"""Vertices that a block has room for."""
+ROOM = 26
+"""Bytes of steps that a block has room for; makes a block 32 bytes."""
 
 BLOCK = np.dtype(
     [
         ("link", np.int32),  # next block along the ring; of an unused block: the next unused one
-        ("begin", np.int16),  # its vertices are vertex[begin:stop]
-        ("stop", np.int16),
-        ("vertex", np.int64, (ROOM,)),
+        ("begin", np.uint8),  # its steps are step[begin:stop]
+        ("stop", np.uint8),
+        ("step", np.uint8, (ROOM,)),
     ]
 )
-"""A few successive vertices of a ring.
+"""A few successive steps of a ring, from vertex to vertex; see :mod:`dualproto_wsi.vector.chains`."""
 
-A vertex is ``row << 32 | column << 1 | touch``, so vertices compare in reading order.
-"""
+END = np.dtype([("block", np.int32), ("mate", np.int32), ("vertex", np.int64)])
+"""An end of an open chain: the block that it grows in, the chain's other end, and its outermost vertex (-1: none yet).
 
-END = np.dtype([("block", np.int32), ("mate", np.int32)])
-"""An end of an open chain of vertices: the block that it grows in, and the chain's other end.
-
-A closed ring is an end as well: its first block, and the next ring of the component. An unused end's mate is the next
-unused one.
+A closed ring is an end as well: its first block, the next ring of the component, its first vertex. An unused end's mate
+is the next unused one. A vertex is ``row << 32 | column << 1 | touch``, so vertices compare in reading order.
 """
 
 COMPONENT = np.dtype(
@@ -60,6 +58,12 @@ UNUSED, MERGED, DONE = 0, 1, 2
 FREE_BLOCK, BLOCKS, FREE_END, ENDS = 3, 4, 5, 6
 """Further counts: the first unused block or end (the others are linked to it), and how many are unused."""
 
+CORNERS, RUN_SUM = 7, 8
+"""Further counts: the most vertices that the next row may have, and the run sums used."""
+
+BLOCKS_A_CORNER, ENDS_A_CORNER = 8, 8
+"""The most that the (up to four) rings which turn at a vertex may take."""
+
 
 class State(NamedTuple):
     """Everything between two rows of cells."""
@@ -71,7 +75,7 @@ class State(NamedTuple):
     components: Records  # COMPONENT (n,)
     sums: Float64  # (n, K) summed probabilities of the components
     lists: Int32  # (3, n) numbers of components: unused, merged into another one in this row, complete
-    counts: Int64  # (7,)
+    counts: Int64  # (9,)
 
 
 def new_state(columns: int, classes: int) -> State:
@@ -87,39 +91,34 @@ def new_state(columns: int, classes: int) -> State:
         components=np.empty(0, COMPONENT),
         sums=np.empty((0, classes), np.float64),
         lists=np.empty((3, 0), np.int32),
-        counts=np.zeros(7, np.int64),
+        counts=np.zeros(9, np.int64),
     )
 
 
-def more_blocks(state: State, size: int) -> State:
-    """Return the state with room for `size` blocks."""
-    held = len(state.blocks)
-    blocks = np.empty(size, BLOCK)
-    blocks[:held] = state.blocks
-    _chain(blocks["link"][held:], held, state.counts, FREE_BLOCK)
-    return state._replace(blocks=blocks)
+def grow(state: State) -> State:
+    """Return the state with room for the row that did not fit; blocks and ends grow in place."""
+    corners = int(state.counts[CORNERS])
+    if state.counts[BLOCKS] < BLOCKS_A_CORNER * corners:
+        _lengthen(state.blocks, "link", state.counts, FREE_BLOCK, BLOCKS_A_CORNER * corners)
+    if state.counts[ENDS] < ENDS_A_CORNER * corners:
+        _lengthen(state.ends, "mate", state.counts, FREE_END, ENDS_A_CORNER * corners)
+    return _more_components(state, corners) if state.counts[UNUSED] < corners else state
 
 
-def more_ends(state: State, size: int) -> State:
-    """Return the state with room for `size` ends."""
-    held = len(state.ends)
-    ends = np.empty(size, END)
-    ends[:held] = state.ends
-    _chain(ends["mate"][held:], held, state.counts, FREE_END)
-    return state._replace(ends=ends)
+def _lengthen(records: Records, link: str, counts: Int64, free: int, needed: int) -> None:
+    """Put new places before the unused ones: what a row needs, and an eighth so that this is seldom done."""
+    held = len(records)
+    records.resize(held + needed + held // 8, refcheck=False)
+    links = records[link][held:]
+    links[:-1] = np.arange(held + 1, len(records))
+    links[-1] = counts[free]  # never followed where there was none
+    counts[free] = held
+    counts[free + 1] += len(links)
 
 
-def _chain(link: npt.NDArray[Any], first: int, counts: Int64, free: int) -> None:
-    """Put new places, numbered from `first`, before the unused ones."""
-    link[:-1] = np.arange(first + 1, first + len(link))
-    link[-1] = counts[free]  # never followed where there was none
-    counts[free] = first
-    counts[free + 1] += len(link)
-
-
-def more_components(state: State, size: int) -> State:
-    """Return the state with room for `size` components."""
+def _more_components(state: State, needed: int) -> State:
     held = len(state.components)
+    size = held + needed + held // 8
     components = np.empty(size, COMPONENT)
     components[:held] = state.components
     sums = np.empty((size, state.sums.shape[1]), np.float64)

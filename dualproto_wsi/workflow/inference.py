@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,35 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from dualproto_wsi.slide.reader import SlideReader
-    from dualproto_wsi.slide.tiling import Block
+    from dualproto_wsi.slide.tiling import Block, Tile
     from dualproto_wsi.workflow.engine import Engine, Pending
     from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 
-def read_ahead(reader: SlideReader, blocks: Iterable[Block], workers: int) -> Iterator[tuple[Block, NDArray[np.uint8]]]:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A block that was read.
+
+    Parameters
+    ----------
+    block : Block
+    windows : ndarray of uint8, shape (n, window_px, window_px, 3)
+        Its windows, RGB.
+    colours : ndarray of uint8, shape (rows, columns, 3), or None
+        Mean colour of each of its cells, where asked for.
+    """
+
+    block: Block
+    windows: NDArray[np.uint8]
+    colours: NDArray[np.uint8] | None = None
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Where its windows lie."""
+        return self.block.tiles
+
+
+def read_ahead(reader: SlideReader, blocks: Iterable[Block], workers: int, colours: bool = False) -> Iterator[Loaded]:
     """Read blocks in threads, a few ahead of the consumer, in order.
 
     Parameters
@@ -27,55 +51,55 @@ def read_ahead(reader: SlideReader, blocks: Iterable[Block], workers: int) -> It
     blocks : iterable of Block
     workers : int
         Threads; at most twice as many blocks are held.
+    colours : bool
+        Whether the cells' colours are wanted, too.
 
     Yields
     ------
-    block : Block
-    windows : ndarray of uint8, shape (n, window_px, window_px, 3)
+    Loaded
     """
 
-    def load(block: Block) -> NDArray[np.uint8]:
-        return block.cut(reader.read(block.box, block.size))
+    def load(block: Block) -> Loaded:
+        pixels = reader.read(block.box, block.size)
+        return Loaded(block, block.cut(pixels), block.colours(pixels) if colours else None)
 
-    waiting: deque[tuple[Block, Future[NDArray[np.uint8]]]] = deque()
+    waiting: deque[Future[Loaded]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="read") as pool:
         try:
             for block in blocks:
-                waiting.append((block, pool.submit(load, block)))
+                waiting.append(pool.submit(load, block))
                 if len(waiting) >= 2 * workers:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
+                    yield waiting.popleft().result()
             while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
+                yield waiting.popleft().result()
         finally:
-            for _, future in waiting:
+            for future in waiting:
                 future.cancel()
 
 
 def predict(
-    engine: Engine, loaded: Iterable[tuple[Block, NDArray[np.uint8]]], clock: Stopwatch
-) -> Iterator[tuple[list[Block], NDArray[np.float32]]]:
+    engine: Engine, loaded: Iterable[Loaded], clock: Stopwatch
+) -> Iterator[tuple[list[Loaded], NDArray[np.float32]]]:
     """Run windows through the model; one group computes while the result of the one before is used.
 
     Parameters
     ----------
     engine : Engine
-    loaded : iterable
-        Blocks with their windows, as :func:`read_ahead` yields them.
+    loaded : iterable of Loaded
+        As :func:`read_ahead` yields them.
     clock : Stopwatch
         Gets the seconds spent waiting for pixels (``read``) and for the model (``infer``).
 
     Yields
     ------
-    blocks : list of Block
+    blocks : list of Loaded
     logits : ndarray of float32, shape (n, K, h, w)
         Of all windows of the blocks, in order.
     """
-    pending: tuple[list[Block], Pending] | None = None
-    for blocks, windows in _groups(clock.iterate("read", loaded), engine.windows_at_once):
+    pending: tuple[list[Loaded], Pending] | None = None
+    for blocks in _groups(clock.iterate("read", loaded), engine.windows_at_once):
         with clock("infer"):
-            launched = engine.launch(windows)
+            launched = engine.launch(np.concatenate([block.windows for block in blocks]))
             result = pending[1]() if pending else None
         if pending and result is not None:
             yield pending[0], result
@@ -86,19 +110,15 @@ def predict(
         yield pending[0], result
 
 
-def _groups(
-    loaded: Iterable[tuple[Block, NDArray[np.uint8]]], windows_at_once: int
-) -> Iterator[tuple[list[Block], NDArray[np.uint8]]]:
+def _groups(loaded: Iterable[Loaded], windows_at_once: int) -> Iterator[list[Loaded]]:
     """Collect whole blocks until there are windows enough; a block may hold more than that by itself."""
-    blocks: list[Block] = []
-    windows: list[NDArray[np.uint8]] = []
+    blocks: list[Loaded] = []
     count = 0
-    for block, pixels in loaded:
-        if blocks and count + len(pixels) > windows_at_once:
-            yield blocks, np.concatenate(windows)
-            blocks, windows, count = [], [], 0
+    for block in loaded:
+        if blocks and count + len(block.tiles) > windows_at_once:
+            yield blocks
+            blocks, count = [], 0
         blocks.append(block)
-        windows.append(pixels)
-        count += len(pixels)
+        count += len(block.tiles)
     if blocks:
-        yield blocks, np.concatenate(windows)
+        yield blocks

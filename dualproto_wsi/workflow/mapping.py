@@ -1,162 +1,149 @@
-"""From scores of windows to the files of one slide, band by band."""
+"""From scores of windows to the final labels of one slide, band by band."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from collections import deque
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualproto_wsi.classes import NOT_ANALYSED, ClassScheme
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.stats.areas import AreaTally
-from dualproto_wsi.vector.geojson import GeoJsonWriter, to_region
-from dualproto_wsi.vector.label_map import LabelMapWriter
-from dualproto_wsi.vector.mosaic import ScoreMosaic
-from dualproto_wsi.vector.polygons import RegionTracer, TracedRegion
+from dualproto_wsi.settings import LabelSettings
+from dualproto_wsi.vector.labelling import label_cells, probabilities_of
+from dualproto_wsi.vector.mosaic import ColourMosaic, ScoreMosaic
+from dualproto_wsi.vector.sieve import LabelSieve
 
 if TYPE_CHECKING:
-    from dualproto_wsi.slide.tiling import Tile
     from dualproto_wsi.slide.tissue import TissueMask
+    from dualproto_wsi.workflow.inference import Loaded
+    from dualproto_wsi.workflow.outputs import SlideOutputs
+    from dualproto_wsi.workflow.refine import BandRefiner
     from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 BAND = 256
 """Rows of the label map that are finished at a time; bounds the memory on wide slides."""
 
 
-@dataclass(frozen=True, slots=True)
-class MapFiles:
-    """Where the results of a slide go.
-
-    Parameters
-    ----------
-    labels : Path
-        The label map, TIFF.
-    regions : tuple of Path
-        Polygon files; each holds the same regions.
-    object_type : str
-        QuPath's object type.
-    offset : tuple of float
-        (x, y) taken off every coordinate, level-0 px.
-    identity : str
-        What the region ids are derived from.
-    """
-
-    labels: Path
-    regions: tuple[Path, ...]
-    object_type: str
-    offset: tuple[float, float]
-    identity: str
-
-
 class SlideMapper:
-    """Blends scores, and turns every finished row into labels, areas and polygons at once.
+    """Blends scores, and turns every finished row into labels at once.
 
-    Use it as a context manager: files appear when :meth:`finish` was reached, and nothing is left behind otherwise.
+    A band of rows goes through blend, softmax, refinement, labels and sieve; the last three only where asked for, and
+    refinement and sieve hold rows back until enough below them is known.
 
     Parameters
     ----------
     grid : LabelGrid
-    scheme : ClassScheme
+    classes : int
+        K, planes of the scores.
     window_cells : int
         Side of a window's scores, cells.
     tissue : TissueMask
         Cells outside it get no class.
-    files : MapFiles
+    settings : LabelSettings
+    refiner : BandRefiner or None
+    outputs : SlideOutputs
+        Gets every final row.
     clock : Stopwatch
-        Gets the seconds of ``blend``, ``trace`` and ``write``.
+        Gets the seconds of ``blend``, ``refine``, ``label`` and ``sieve``.
     """
 
     def __init__(
         self,
         grid: LabelGrid,
-        scheme: ClassScheme,
+        classes: int,
         window_cells: int,
         tissue: TissueMask,
-        files: MapFiles,
+        settings: LabelSettings,
+        refiner: BandRefiner | None,
+        outputs: SlideOutputs,
         clock: Stopwatch,
     ) -> None:
-        self._grid, self._scheme, self._tissue, self._files, self._clock = grid, scheme, tissue, files, clock
-        self._mosaic = ScoreMosaic(grid.columns, grid.rows, len(scheme), window_cells)
-        self._tracer = RegionTracer(grid.columns, len(scheme))
-        self.tally = AreaTally(scheme, grid.cell_mm2)
-        self.regions = 0
+        self._grid, self._tissue, self._outputs, self._clock = grid, tissue, outputs, clock
+        self._unsure_below = settings.unsure_below
+        self._mosaic = ScoreMosaic(grid.columns, grid.rows, classes, window_cells)
+        self._refiner = refiner
+        self._colours = ColourMosaic(grid.columns, grid.rows) if refiner else None
+        self._sieve = _sieve(grid, settings)
+        self._held = HeldProbabilities()
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._labels = stack.enter_context(LabelMapWriter(self._files.labels, self._grid))
-            self._writers = [
-                stack.enter_context(GeoJsonWriter(path, self._files.object_type, self._files.offset))
-                for path in self._files.regions
-            ]
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def add(self, tiles: Iterable[Tile], logits: NDArray[np.float32]) -> None:
-        """Blend the logits of windows, float32 (n, K, h, w), into the open band."""
+    def add(self, loaded: list[Loaded], logits: NDArray[np.float32]) -> None:
+        """Take the logits of all windows of some blocks, float32 (n, K, h, w), and finish the rows that get no more."""
         with self._clock("blend"):
+            tiles = (tile for item in loaded for tile in item.tiles)
             for tile, scores in zip(tiles, logits, strict=True):
                 self._mosaic.add(tile.row, tile.column, scores)
+            for item in loaded:
+                if self._colours and item.colours is not None:
+                    self._colours.add(min(t.row for t in item.tiles), min(t.column for t in item.tiles), item.colours)
+        self._release(loaded[-1].block.final_row)
 
-    def release(self, final_row: int) -> None:
-        """Finish all rows above ``final_row``: no window to come touches them."""
+    def finish(self) -> None:
+        """Finish all rows."""
+        self._release(self._grid.rows)
+        if self._refiner:
+            with self._clock("refine"):
+                bands = list(self._refiner.finish())
+            for band in bands:
+                self._label(band.probabilities, band.calibrated, band.analysed)
+        if self._sieve:
+            with self._clock("sieve"):
+                rest = self._sieve.finish()
+            self._outputs.append(rest, self._held.take(len(rest)))
+
+    def _release(self, final_row: int) -> None:
         final_row = min(final_row, self._grid.rows)
         while self._mosaic.released < final_row:
             self._finish_band(min(self._mosaic.released + BAND, final_row))
 
-    def finish(self) -> None:
-        """Finish all rows and complete the label map; polygon files complete when the context closes."""
-        self.release(self._grid.rows)
-        with self._clock("trace"):
-            rest = self._tracer.finish()
-        self._write(rest)
-        with self._clock("write"):
-            self._labels.finish()
-
     def _finish_band(self, until_row: int) -> None:
         with self._clock("blend"):
             first, logits, covered = self._mosaic.release(until_row)
-            probabilities = softmax(logits)
+        with self._clock("label"):
+            probabilities = probabilities_of(logits, covered)
             analysed = covered & self._tissue.sample(self._grid, first, until_row - first)
-            labels = np.where(analysed, probabilities.argmax(axis=0) + 1, NOT_ANALYSED).astype(np.uint8)
-        self.tally.add(labels)
-        with self._clock("trace"):
-            traced = self._tracer.feed(labels, probabilities)
-        self._write(traced)
-        with self._clock("write"):
-            self._labels.append(labels)
+        if self._refiner is None or self._colours is None:
+            self._label(probabilities, probabilities, analysed)
+            return
+        with self._clock("refine"):
+            bands = list(self._refiner.feed(probabilities, analysed, self._colours.release(until_row)))
+        for band in bands:
+            self._label(band.probabilities, band.calibrated, band.analysed)
 
-    def _write(self, traced: list[TracedRegion]) -> None:
-        with self._clock("write"):
-            for item in traced:
-                region = to_region(item, self._grid, self._scheme, self._files.identity)
-                for writer in self._writers:
-                    writer.write(region)
-        self.regions += len(traced)
+    def _label(
+        self, scores: NDArray[np.float32], probabilities: NDArray[np.float32], analysed: NDArray[np.bool_]
+    ) -> None:
+        """Label rows by their scores, which may be refined; measurements and "unsure" go by the probabilities."""
+        with self._clock("label"):
+            labels = label_cells(scores, analysed, self._unsure_below, probabilities)
+        if self._sieve:
+            with self._clock("sieve"):
+                self._held.put(probabilities)
+                labels = self._sieve.feed(labels)
+                probabilities = self._held.take(len(labels))
+        self._outputs.append(labels, probabilities)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return probabilities over the first axis.
+def _sieve(grid: LabelGrid, settings: LabelSettings) -> LabelSieve | None:
+    """Return the sieve that the settings ask for: a region of exactly the least area stays."""
+    cell_um2 = grid.cell_um**2
+    least = [int(np.ceil(area / cell_um2 - 1e-9)) for area in (settings.min_area_um2, settings.fill_holes_um2)]
+    return LabelSieve(grid.columns, *least) if max(least) > 1 else None
 
-    Parameters
-    ----------
-    logits : ndarray of float32, shape (K, rows, columns)
 
-    Returns
-    -------
-    ndarray of float32, same shape
-        Sums to 1 over the first axis.
-    """
-    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=0, keepdims=True))
-    powers /= powers.sum(axis=0, keepdims=True)
-    return powers
+class HeldProbabilities:
+    """Probabilities of rows whose labels are not final yet, in half precision."""
+
+    def __init__(self) -> None:
+        self._rows: deque[NDArray[np.float16]] = deque()
+
+    def put(self, probabilities: NDArray[np.float32]) -> None:
+        """Add rows, float32 (K, n, columns)."""
+        self._rows.extend(probabilities.astype(np.float16).swapaxes(0, 1))
+
+    def take(self, count: int) -> NDArray[np.float32]:
+        """Return the next rows, float32 (K, count, columns), and forget them."""
+        rows = [self._rows.popleft() for _ in range(count)]
+        if not rows:
+            return np.zeros((0, 0, 0), np.float32)
+        return np.stack(rows, axis=1).astype(np.float32)

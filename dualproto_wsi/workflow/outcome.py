@@ -36,7 +36,9 @@ class SlideOutcome:
     mpp_source : str
         Where that came from.
     analysed_mm2 : float
-        Tissue that has a class, mm²: the denominator of the fractions.
+        Tissue that was analysed, mm²: the denominator of the fractions.
+    unsure_mm2 : float
+        Part of it that has no confident class, mm².
     mm2, fractions : dict
         By class name.
     seconds : float
@@ -53,6 +55,7 @@ class SlideOutcome:
     mpp: float | None = None
     mpp_source: str = ""
     analysed_mm2: float = 0.0
+    unsure_mm2: float = 0.0
     mm2: dict[str, float] = field(default_factory=dict)
     fractions: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -70,6 +73,7 @@ class SlideOutcome:
             "mpp": _number(self.mpp),
             "mpp_source": self.mpp_source,
             "analysed_mm2": "" if self.status == FAILED else _number(self.analysed_mm2),
+            "unsure_mm2": "" if self.status == FAILED else _number(self.unsure_mm2),
         }
         row |= {f"{name}_mm2": _number(value) for name, value in self.mm2.items()}
         row |= {f"{name}_fraction": _number(value) for name, value in self.fractions.items()}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dualproto_wsi.classes import UNSURE_CLASS, UNSURE_NAME
 from dualproto_wsi.errors import DualProtoError, OutputError, SlideNotFound, SlideUnreadable
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.settings import SegmentSettings
@@ -16,16 +18,18 @@ from dualproto_wsi.slide.reader import SlideReader, find_slides, open_slide
 from dualproto_wsi.slide.tiling import TilePlan, plan_tiles
 from dualproto_wsi.slide.tissue import TissueMask, find_tissue
 from dualproto_wsi.stats.areas import AreaTally
-from dualproto_wsi.vector.label_map import read_labels
 from dualproto_wsi.vector.overlay import draw_overlay, labels_at, save_png
+from dualproto_wsi.vector.raster import read_raster
 from dualproto_wsi.workflow import record
 from dualproto_wsi.workflow.engine import Engine
 from dualproto_wsi.workflow.folders import result_folders
 from dualproto_wsi.workflow.inference import predict, read_ahead
 from dualproto_wsi.workflow.listener import Listener
-from dualproto_wsi.workflow.mapping import MapFiles, SlideMapper
+from dualproto_wsi.workflow.mapping import SlideMapper
 from dualproto_wsi.workflow.models import prepare_model
 from dualproto_wsi.workflow.outcome import DONE, EMPTY, FAILED, SlideOutcome, SlideTable
+from dualproto_wsi.workflow.outputs import LABELS, OVERLAY, MapFiles, SlideOutputs, drop_stale
+from dualproto_wsi.workflow.refine import BandRefiner, build_refiner
 from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -145,20 +149,22 @@ class SlideJob:
             self.listener.slide_planned(self.slide, plan.tiles)
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / record.RECORD).unlink(missing_ok=True)
-            mapper = self._map(reader, grid, tissue, plan, clock)
+            outputs = self._map(reader, grid, tissue, plan, clock)
             with clock("overlay"):
-                self._draw(reader, grid, mapper.tally)
+                self._draw(reader, grid, outputs.tally)
+            drop_stale(self.folder, reader.info.name, self.settings.output)
             outcome = SlideOutcome(
                 slide=self.slide,
                 folder=self.folder,
                 status=DONE if plan.tiles else EMPTY,
                 tiles=plan.tiles,
-                regions=mapper.regions,
+                regions=outputs.regions,
                 mpp=mpp,
                 mpp_source=reader.info.mpp_source,
-                analysed_mm2=mapper.tally.analysed_mm2,
-                mm2=mapper.tally.mm2(),
-                fractions=mapper.tally.fractions(),
+                analysed_mm2=outputs.tally.analysed_mm2,
+                unsure_mm2=outputs.tally.unsure_mm2,
+                mm2=outputs.tally.mm2(),
+                fractions=outputs.tally.fractions(),
                 seconds=clock.total,
             )
             self._record(reader, grid, tissue, outcome, clock, started)
@@ -166,24 +172,34 @@ class SlideJob:
 
     def _map(
         self, reader: SlideReader, grid: LabelGrid, tissue: TissueMask, plan: TilePlan, clock: Stopwatch
-    ) -> SlideMapper:
-        output, info = self.settings.output, reader.info
+    ) -> SlideOutputs:
+        settings, info, model = self.settings, reader.info, self.engine.model
         files = MapFiles(
-            labels=self.folder / "labels.tif",
-            regions=tuple(self.folder / f"{info.name}.{suffix}" for suffix in output.formats),
-            object_type=output.object_type,
-            offset=(info.content.x, info.content.y) if output.frame == "qupath" else (0.0, 0.0),
+            folder=self.folder,
+            slide=info.name,
+            offset=(info.content.x, info.content.y) if settings.output.frame == "qupath" else (0.0, 0.0),
             identity=f"{info.name} {info.width} {info.height}",
         )
-        model = self.engine.model
-        loaded = read_ahead(reader, plan.blocks, self.settings.read.workers)
-        with SlideMapper(grid, model.classes, model.window_px // model.stride_px, tissue, files, clock) as mapper:
+        with ExitStack() as stack:
+            refiner = self._refiner(grid, tissue)
+            if refiner:
+                stack.enter_context(refiner)
+            unsure = settings.labels.unsure_below > 0
+            outputs = stack.enter_context(SlideOutputs(grid, model.classes, files, settings.output, unsure, clock))
+            window = model.window_px // model.stride_px
+            mapper = SlideMapper(grid, len(model.classes), window, tissue, settings.labels, refiner, outputs, clock)
+            loaded = read_ahead(reader, plan.blocks, settings.read.workers, colours=refiner is not None)
             for blocks, logits in predict(self.engine, loaded, clock):
-                mapper.add((tile for block in blocks for tile in block.tiles), logits)
-                mapper.release(blocks[-1].final_row)
+                mapper.add(blocks, logits)
                 self.listener.tiles_done(len(logits))
             mapper.finish()
-        return mapper
+            outputs.finish()
+        return outputs
+
+    def _refiner(self, grid: LabelGrid, tissue: TissueMask) -> BandRefiner | None:
+        model = self.engine.model
+        refiner = build_refiner(self.settings.refine, self.engine.device, model.stride_px, tissue.colours)
+        return BandRefiner(refiner, grid.columns, len(model.classes)) if refiner else None
 
     def _draw(self, reader: SlideReader, grid: LabelGrid, tally: AreaTally) -> None:
         if not self.settings.output.overlay:
@@ -192,13 +208,17 @@ class SlideJob:
         box = info.content
         shrink = max(1.0, max(box.width, box.height) / OVERLAY_PX)
         size = (max(1, round(box.width / shrink)), max(1, round(box.height / shrink)))
-        labels = labels_at(read_labels(self.folder / "labels.tif", int(shrink / grid.scale)), grid, box, size)
+        labels = labels_at(read_raster(self.folder / LABELS, int(shrink / grid.scale)), grid, box, size)
         areas, shares = tally.mm2(), tally.fractions()
         captions = {name: f"{areas[name]:.3g} mm²  {shares[name]:.1%}" for name in areas if tally.analysed_mm2}
+        classes = list(self.engine.model.classes)
+        if tally.unsure_mm2:
+            classes.append(UNSURE_CLASS)
+            captions[UNSURE_NAME] = f"{tally.unsure_mm2:.3g} mm²  {tally.unsure_mm2 / tally.analysed_mm2:.1%}"
         title = f"{info.name}: {tally.analysed_mm2:.3g} mm² of tissue analysed"
         save_png(
-            draw_overlay(reader.read(box, size), labels, self.engine.model.classes, captions, title),
-            self.folder / "overlay.png",
+            draw_overlay(reader.read(box, size), labels, classes, captions, title),
+            self.folder / OVERLAY,
         )
 
     def _record(
@@ -228,6 +248,7 @@ class SlideJob:
             "tiles": outcome.tiles,
             "tissue_mm2": tissue.area_mm2,
             "analysed_mm2": outcome.analysed_mm2,
+            "unsure_mm2": outcome.unsure_mm2,
             "mm2": outcome.mm2,
             "model": self.model_record,
             "settings": record.settings_record(self.settings),

@@ -16,6 +16,7 @@ def test_areas_by_hand():
     tally.add(np.array([[0, 1, 1, 2]], np.uint8))
     tally.add(np.array([[0, 0, 1, UNSURE]], np.uint8))
     assert tally.analysed_mm2 == 5 * 0.25
+    assert tally.unsure_mm2 == 0.25
     assert tally.mm2() == {"Tumor": 0.75, "Stroma": 0.25}
     assert tally.fractions() == pytest.approx({"Tumor": 0.6, "Stroma": 0.2})
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualproto_wsi.vector.mosaic import ScoreMosaic, window_weights
+from dualproto_wsi.vector.mosaic import ColourMosaic, ScoreMosaic, window_weights
 
 
 def reference(
@@ -128,3 +128,24 @@ def test_window_outside_the_grid_is_dropped() -> None:
     for row, column in ((-4, 0), (0, -4), (8, 0), (0, 8)):
         mosaic.add(row, column, np.ones((1, 4, 4), np.float32))
     assert not mosaic.release(8)[2].any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_colours_come_back_where_they_were_given(columns: int, rows: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    picture = generator.integers(1, 256, (rows + 20, columns + 20, 3), dtype=np.uint8)
+    mosaic, expected = ColourMosaic(columns, rows), np.zeros((rows, columns, 3), np.uint8)
+    released, parts = 0, []
+    for row in sorted(generator.integers(0, rows, 6).tolist()):
+        parts.append(mosaic.release(row))
+        released = row
+        column = int(generator.integers(columns))
+        height, width = generator.integers(1, 20, 2).tolist()
+        mosaic.add(row, column, picture[row : row + height, column : column + width])
+        expected[row : row + height, column : column + width] = picture[
+            row : min(row + height, rows), column : min(column + width, columns)
+        ]
+    parts.append(mosaic.release(rows))
+    assert released <= rows
+    assert np.array_equal(np.concatenate(parts), expected)

@@ -30,7 +30,7 @@ def test_regions_are_outlined_and_tinted_and_the_rest_is_untouched(tmp_path):
     thumbnail = np.full((200, 300, 3), 240, np.uint8)
     labels = np.zeros((200, 300), np.uint8)
     labels[50:150, 50:150] = 1
-    picture = draw_overlay(thumbnail, labels, SCHEME, {"Tumor": "1 mm²"}, "a slide")
+    picture = draw_overlay(thumbnail, labels, SCHEME.classes, {"Tumor": "1 mm²"}, "a slide")
     pixels = np.asarray(picture)
     assert tuple(pixels[50, 100]) == (200, 0, 0)
     assert tuple(pixels[10, 10]) == (240, 240, 240)

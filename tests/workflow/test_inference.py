@@ -30,7 +30,7 @@ def plan_for(reader, model, overlap=0.5):
 
 def logits(engine, reader, plan, workers=2):
     found = list(predict(engine, read_ahead(reader, plan.blocks, workers), Stopwatch()))
-    assert [block for blocks, _ in found for block in blocks] == list(plan.blocks)
+    assert [loaded.block for blocks, _ in found for loaded in blocks] == list(plan.blocks)
     return np.concatenate([scores for _, scores in found])
 
 

@@ -12,7 +12,7 @@ from dualproto_wsi.errors import SlideNotFound
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.settings import OutputSettings, ReadSettings, SegmentSettings, TilingSettings
 from dualproto_wsi.vector.geojson import read_regions
-from dualproto_wsi.vector.label_map import read_labels
+from dualproto_wsi.vector.raster import read_raster
 from dualproto_wsi.vector.rasterise import rasterise
 from dualproto_wsi.workflow.listener import Listener
 from dualproto_wsi.workflow.segment import segment_slides
@@ -28,7 +28,7 @@ def load(folder: Path):
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     scheme = ClassScheme.from_json(record["classes"])
     regions = list(read_regions(folder / (record["slide"]["file"] + ".geojson"), scheme))
-    return record, regions, read_labels(folder / "labels.tif")
+    return record, regions, read_raster(folder / "labels.tif")
 
 
 def check(folder: Path) -> tuple[dict, list, np.ndarray]:

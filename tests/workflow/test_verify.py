@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from dualproto_wsi.cli.main import main
 from dualproto_wsi.errors import DataError
 from dualproto_wsi.settings import OutputSettings, SegmentSettings
-from dualproto_wsi.vector.label_map import LabelMapWriter, read_labels
+from dualproto_wsi.vector.raster import RasterWriter, read_raster
 from dualproto_wsi.workflow.segment import segment_slides
 from dualproto_wsi.workflow.verify import frame_of, verify_run
 
@@ -80,9 +80,9 @@ def test_a_wrong_measurement_is_found(copy):
 
 def test_a_changed_label_map_is_found(copy):
     folder = copy / "small.tif"
-    labels = read_labels(folder / "labels.tif").copy()
+    labels = read_raster(folder / "labels.tif").copy()
     labels[0, 0] = 1
-    with LabelMapWriter(folder / "labels.tif", frame_of(json.loads((folder / "record.json").read_text()))) as writer:
+    with RasterWriter(folder / "labels.tif", frame_of(json.loads((folder / "record.json").read_text()))) as writer:
         writer.append(labels)
         writer.finish()
     assert (
