@@ -153,7 +153,7 @@ class ColourMosaic:
         self._open = np.zeros((0, columns, 3), np.uint8)
 
     def add(self, row: int, column: int, colours: npt.NDArray[np.uint8]) -> None:
-        """Set the colours, uint8 (h, w, 3), of the cells from (row, column) on; what lies outside the grid is dropped."""
+        """Set the colours, uint8 (h, w, 3), of cells from (row, column) on; what lies outside is dropped."""
         stop = min(row + len(colours), self.rows)
         missing = stop - self._first - len(self._open)
         if missing > 0:

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualproto_wsi.classes import NOT_ANALYSED, UNSURE_NAME, ClassScheme
+from dualproto_wsi.errors import SettingsError
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.settings import FORMATS, OutputSettings
 from dualproto_wsi.stats.areas import AreaTally
 from dualproto_wsi.vector.geojson import GeoJsonWriter, to_region
 from dualproto_wsi.vector.labelling import confidence_percent
 from dualproto_wsi.vector.merge import AnalysedArea, ClassMerger
-from dualproto_wsi.vector.polygons import RegionTracer, TracedRegion
+from dualproto_wsi.vector.polygons import MOST_CELLS, RegionTracer, TracedRegion
 from dualproto_wsi.vector.raster import RasterWriter
 from dualproto_wsi.vector.squares import SquareTally
 from dualproto_wsi.workflow.stopwatch import Stopwatch
@@ -74,6 +75,11 @@ class SlideOutputs:
     clock : Stopwatch
         Gets the seconds of ``trace`` and ``write``.
 
+    Raises
+    ------
+    SettingsError
+        If outlines would be simplified by more cells than the tracer can.
+
     Attributes
     ----------
     tally : AreaTally
@@ -93,6 +99,12 @@ class SlideOutputs:
     ) -> None:
         self._grid, self._scheme, self._files, self._settings, self._clock = grid, scheme, files, settings, clock
         self._unsure = unsure
+        self._simplify_cells = settings.simplify_um / grid.cell_um
+        if self._simplify_cells > MOST_CELLS:
+            raise SettingsError(
+                f"simplify_um is {settings.simplify_um:g}; with cells of {grid.cell_um:g} µm use 0 to "
+                f"{MOST_CELLS * grid.cell_um:g}"
+            )
         self.tally = AreaTally(scheme, grid.cell_mm2)
         self.regions = 0
 
@@ -105,9 +117,10 @@ class SlideOutputs:
                 self._confidence = stack.enter_context(RasterWriter(folder / CONFIDENCE, grid))
             paths = [folder / f"{self._files.slide}.{suffix}" for suffix in settings.formats]
             writer = stack.enter_context(GeoJsonWriter(paths, settings.object_type, self._files.offset))
-            simplify = settings.simplify_um / grid.cell_um
-            self._features = self._kind_of_features(writer, simplify)
-            self._outline = Outline(writer, grid, simplify, self._files.identity) if settings.outline else None
+            self._features = self._kind_of_features(writer)
+            self._outline = None
+            if settings.outline:
+                self._outline = Outline(writer, grid, self._simplify_cells, self._files.identity)
             self._stack = stack.pop_all()
         return self
 
@@ -116,12 +129,12 @@ class SlideOutputs:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def _kind_of_features(self, writer: GeoJsonWriter, simplify: float) -> RegionFeatures | SquareFeatures:
+    def _kind_of_features(self, writer: GeoJsonWriter) -> RegionFeatures | SquareFeatures:
         settings, grid, scheme, identity = self._settings, self._grid, self._scheme, self._files.identity
         if settings.object_type == "tile":
             side = settings.square_cells(grid.cell_um)
             return SquareFeatures(writer, SquareTally(grid, scheme, side, identity, unsure=self._unsure))
-        return RegionFeatures(writer, grid, scheme, simplify, settings.merge_per_class, identity)
+        return RegionFeatures(writer, grid, scheme, self._simplify_cells, settings.merge_per_class, identity)
 
     def append(self, labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
         """Take the next rows: labels, uint8 (n, columns), and probabilities, float32 (K, n, columns)."""

@@ -105,6 +105,13 @@ def test_checkerboard_and_comb() -> None:
     assert len(trace(comb)) == 1
 
 
+@settings(max_examples=30, deadline=None)
+@given(masks, st.sampled_from([5, 6, 38, 39, 130]))
+def test_long_straight_lines_equal_rasterio(labels: np.ndarray, times: int) -> None:
+    labels = labels[:5, :5].repeat(times, axis=0).repeat(times, axis=1)
+    check(labels, trace(labels))
+
+
 @settings(max_examples=100, deadline=None)
 @given(masks, st.data())
 def test_bands_do_not_matter(labels: np.ndarray, data: st.DataObject) -> None:

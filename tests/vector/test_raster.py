@@ -44,7 +44,7 @@ def test_levels_and_pixel_size(tmp_path):
 
 def test_too_few_rows_are_an_error_and_leave_nothing(tmp_path):
     with (
-        pytest.raises(ValueError, match="labels.tif has 2 of 3 rows"),
+        pytest.raises(ValueError, match=r"labels\.tif has 2 of 3 rows"),
         RasterWriter(tmp_path / "labels.tif", grid(3, 2)) as writer,
     ):
         writer.append(np.zeros((2, 2), np.uint8))

@@ -18,7 +18,10 @@ from dualproto_wsi.workflow.segment import segment_slides
 from dualproto_wsi.workflow.verify import verify_run
 
 
-def run(slide: Path, out: Path, labels: LabelSettings = LabelSettings(), refine: str = "none", **output: object):
+PLAIN = LabelSettings()
+
+
+def run(slide: Path, out: Path, labels: LabelSettings = PLAIN, refine: str = "none", **output: object):
     """Map a slide; polygons, rasters, table and record agree, whatever the settings."""
     settings = SegmentSettings(
         labels=labels, refine=RefineSettings(refine), output=OutputSettings(overlay=False, **output)
@@ -120,3 +123,8 @@ def test_files_of_an_earlier_run_that_are_not_made_again_go(small_slide, tmp_pat
     run(small_slide, tmp_path, confidence=True, formats=("geojson", "geojson.gz"))
     outcome, _, _ = run(small_slide, tmp_path)
     assert sorted(path.name for path in outcome.folder.iterdir()) == ["labels.tif", "record.json", "small.tif.geojson"]
+
+
+def test_outlines_cannot_be_simplified_without_end(small_slide, tmp_path):
+    (outcome,) = segment_slides([small_slide], tmp_path, SegmentSettings(output=OutputSettings(simplify_um=50)))
+    assert outcome.error == "simplify_um is 50; with cells of 2 µm use 0 to 16"
