@@ -10,8 +10,9 @@
  *                QuPath script -p PROJECT.qpproj -a RESULTS import_dualproto.groovy
  *                Also works, image by image; but QuPath then exits with 0 even if an image failed: read the tables.
  *
- * Run it as often as you like: regions of an earlier import are replaced, everything that you drew stays.
- * A DualProto region that you changed by hand is still a DualProto region: export your corrections before replacing.
+ * Run it as often as you like: regions of an earlier import are replaced. Everything that you drew stays, and so does
+ * every region whose outline you changed; a changed class is seen when the same results are imported again. Only
+ * REPLACE_EDITED (-a replace-edited) puts the model's regions back: export your corrections first.
  */
 
 import groovy.transform.Field
@@ -21,6 +22,7 @@ import java.nio.file.NoSuchFileException
 import java.text.Normalizer
 import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
+import qupath.lib.objects.PathObject
 import qupath.lib.objects.PathObjectTools
 import qupath.lib.objects.classes.PathClass
 import qupath.lib.projects.ProjectIO
@@ -29,19 +31,20 @@ import qupath.lib.projects.ProjectIO
 @Field String RESULTS = ''                  // the folder given to -o, e.g. 'C:/slides/results' (use / on Windows too)
 @Field String PROJECT = ''                  // a .qpproj file; '' is the project that is open in QuPath
 @Field boolean REPLACE = true               // replace regions of earlier imports; false: only add those not there yet
+@Field boolean REPLACE_EDITED = false       // also replace regions that you changed by hand
 @Field boolean LOCK = true                  // lock the regions, so that they are not moved by accident
 @Field boolean DRY_RUN = false              // only say what would happen; nothing is changed or saved
 @Field boolean RESOLVE_HIERARCHY = false    // nest objects by position; takes minutes from some thousand regions on
 // ------------------------------------------------------------------------------------------------------------------
 
 def options = DualProtoImport.readArguments(scriptArguments(), [project: PROJECT, results: RESULTS, replace: REPLACE,
-        lock: LOCK, dryRun: DRY_RUN, resolve: RESOLVE_HIERARCHY])
+        replaceEdited: REPLACE_EDITED, lock: LOCK, dryRun: DRY_RUN, resolve: RESOLVE_HIERARCHY])
 def results = DualProtoImport.findResults(new File(options.results), { text -> GsonTools.getInstance().fromJson(text, Map) })
 def project = openProject(options.project)
 def opened = openedImages(project, options.project)
 
 def entries = project.getImageList()
-def matches = DualProtoImport.match(entries.collect { describe(it) }, results)
+def matches = DualProtoImport.match(entries.collect { addresses(it) }, results)
 def onlyOne = imageOfThisRun(project, options.project)
 if (!options.dryRun)
     mergeClasses(project, matches.findAll { it.result != null }.collect { it.result })
@@ -122,7 +125,7 @@ String imageOfThisRun(project, String path) {
 }
 
 /** What matching needs to know of an image. */
-Map describe(entry) {
+Map addresses(entry) {
     def uris = []
     try {
         uris.addAll(entry.getURIs())
@@ -200,6 +203,7 @@ List readRegions(File file) {
 
 /** Puts one result into one image. Checks everything before it changes anything. */
 Map importObjects(imageData, server, Map result, Map options) {
+    DualProtoImport.refuseTurned(server.getClass().getSimpleName())
     def shift = DualProtoImport.shift(result.record, server.getWidth(), server.getHeight())
     def objects = readRegions(DualProtoImport.regionFile(result))
     DualProtoImport.checkCount(objects.size(), result.record)
@@ -211,14 +215,9 @@ Map importObjects(imageData, server, Map result, Map options) {
 
     def hierarchy = imageData.getHierarchy()
     def present = hierarchy.getAllObjects(false)
-    def newIds = objects.collect { it.getID() } as Set
-    def old = [] as LinkedHashSet
-    if (options.replace) {
-        old.addAll(present.findAll { DualProtoImport.isOwn(it.getID(), it.getMeasurementList().keySet(), newIds) })
-    } else {
-        def presentIds = present.collect { it.getID() } as Set
-        objects = objects.findAll { !presentIds.contains(it.getID()) }
-    }
+    def plan = DualProtoImport.plan(present.collect { describe(it) }, objects.collect { describe(it) }, options)
+    def old = present.findAll { plan.remove.contains(it.getID().toString()) }
+    objects = objects.findAll { !plan.stay.contains(it.getID().toString()) }
     def kept = present.size() - old.size()
     if (!options.dryRun) {
         hierarchy.getSelectionModel().deselectObjects(old)
@@ -231,7 +230,13 @@ Map importObjects(imageData, server, Map result, Map options) {
             hierarchy.resolveHierarchy()
     }
     return [status: options.dryRun ? 'would import' : 'imported', added: objects.size(), replaced: old.size(), kept: kept,
-            note: shift == [0, 0] ? '' : "moved by ${shift[0]}, ${shift[1]} px (image opened without cropping, or --frame slide)"]
+            note: DualProtoImport.note(shift, plan.edited)]
+}
+
+/** What the decisions need to know of an object. */
+Map describe(PathObject object) {
+    return [id: object.getID().toString(), className: object.getPathClass()?.toString(),
+            measured: DualProtoImport.isMeasured(object.getMeasurementList().keySet())]
 }
 
 
@@ -243,7 +248,8 @@ class DualProtoImport {
 
     /** Parameters, with the values of -a in place of those at the top of the script. */
     static Map readArguments(List<String> arguments, Map defaults) {
-        def switches = ['dry-run': [dryRun: true], 'no-replace': [replace: false], 'no-lock': [lock: false],
+        def switches = ['dry-run': [dryRun: true], 'no-replace': [replace: false],
+                        'replace-edited': [replaceEdited: true], 'no-lock': [lock: false],
                         'resolve-hierarchy': [resolve: true]]
         def options = [:] + defaults
         def named = [] as Set
@@ -283,6 +289,8 @@ class DualProtoImport {
             record = parse(new File(folder, 'record.json').getText('UTF-8'))
             if (!(record?.slide?.file))
                 problem = "${folder.name}/record.json names no slide"
+            else if (!record.classes.every { it.name instanceof String && it.colour?.size() == 3 })
+                problem = "${folder.name}/record.json: every class needs a name and a colour of three numbers"
         } catch (Exception error) {
             problem = "${folder.name}/record.json cannot be read: ${reason(error)}"
         }
@@ -380,6 +388,12 @@ class DualProtoImport {
         return results.findAll { !used.contains(it.folder) }.collect { it.name }
     }
 
+    /** Half a turn and a mirror leave the size as it is, but not what lies where. */
+    static void refuseTurned(String server) {
+        if (server in ['RotatedImageServer', 'FlippedImageServer', 'AffineTransformImageServer'])
+            throw new IllegalArgumentException('the image was rotated or mirrored when it was added to the project; add it as it is')
+    }
+
     /**
      * How far regions must move, in px (x, y), to lie right on the image as QuPath shows it.
      *
@@ -414,9 +428,48 @@ class DualProtoImport {
             throw new IOException("no region could be read; record.json counts ${record.regions}")
     }
 
-    /** Whether an object in the image came from DualProto: it is in the new file, or carries its measurements. */
-    static boolean isOwn(id, Collection<String> measurements, Set newIds) {
-        return newIds.contains(id) || measurements.any { it.startsWith(OWN_MEASUREMENT) }
+    /** Whether an object carries a measurement of DualProto. */
+    static boolean isMeasured(Collection<String> measurements) {
+        return measurements.any { it.startsWith(OWN_MEASUREMENT) }
+    }
+
+    /**
+     * What becomes of the objects of an image.
+     *
+     * @param present  objects of the image: for each its id, class and whether it carries a measurement of DualProto
+     * @param regions  the same of the file's
+     * @return         ids of present objects to remove and of those that stay, and how many of the latter are edited
+     */
+    static Map plan(List<Map> present, List<Map> regions, Map options) {
+        def incoming = regions.collectEntries { [it.id, it] }
+        def edited = present.findAll { isEdited(it, incoming[it.id]) }.collect { it.id } as Set
+        def remove = present.findAll { object ->
+            if (!options.replace)
+                return false
+            return edited.contains(object.id) ? options.replaceEdited : object.measured || incoming.containsKey(object.id)
+        }.collect { it.id } as Set
+        def stay = present.collect { it.id }.findAll { !remove.contains(it) } as Set
+        return [remove: remove, stay: stay, edited: edited.count { stay.contains(it) }]
+    }
+
+    /**
+     * Whether a region of DualProto was changed by hand. QuPath drops an object's measurements when its outline changes,
+     * and keeps its id; ours are UUIDs of version 5, QuPath's own of version 4.
+     */
+    static boolean isEdited(Map object, Map region) {
+        if (region == null)
+            return !object.measured && object.id ==~ /.{8}-.{4}-5.*/
+        return object.measured != region.measured || object.className != region.className
+    }
+
+    /** What the table says of an image that went well. */
+    static String note(List<Integer> shift, int edited) {
+        def notes = []
+        if (shift != [0, 0])
+            notes << "moved by ${shift[0]}, ${shift[1]} px (image opened without cropping, or --frame slide)"
+        if (edited)
+            notes << "${edited} changed by hand kept (replace-edited replaces them)"
+        return notes.join('; ')
     }
 
     /** The table that is printed. */

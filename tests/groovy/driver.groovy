@@ -1,24 +1,27 @@
 /*
- * Runs a list of jobs against groovy/import_dualproto.groovy in one JVM and writes what came of each.
- * Arguments: the script, the folder of stand-ins, jobs.json, answers.json.
- *   {"call": NAME, "arguments": [...]}    a function of DualProtoImport
- *   {"run": PROJECT, ...}                 the whole script on stand-ins for QuPath (standins/README.md)
+ * Runs a list of jobs against the scripts in groovy/ in one JVM and writes what came of each.
+ * Arguments: the folder of scripts, the folder of stand-ins, jobs.json, answers.json.
+ *   {"call": NAME, "arguments": [...]}    a function of a script's class of decisions
+ *   {"run": PROJECT, ...}                 a whole script on stand-ins for QuPath (standins/README.md)
+ * "script" says which: import_dualproto unless it is given.
  */
 import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 
-def (script, standins, jobsFile, answersFile) = args
-def text = new File(script).getText('UTF-8')
+def (scripts, standins, jobsFile, answersFile) = args
+def deciders = [import_dualproto: 'DualProtoImport', export_corrections: 'DualProtoExport', create_project: 'DualProtoCreate']
+def texts = deciders.collectEntries { name, ignored -> [name, new File(scripts, "${name}.groovy").getText('UTF-8')] }
 
 // QuPath puts its default imports above every script in this way
 def prelude = 'import qupath.lib.objects.classes.PathClass;import qupath.lib.io.PathIO;import static qupath.lib.gui.scripting.QPEx.*;'
 def loader = new GroovyClassLoader(getClass().classLoader)
 loader.addClasspath(standins)
-loader.parseClass(prelude + '\n' + text, 'import_dualproto.groovy')
-def pure = loader.loadClass('DualProtoImport')
+texts.each { name, text -> loader.parseClass(prelude + '\n' + text, "${name}.groovy") }
+def scriptOf = { job -> job.script ?: 'import_dualproto' }
 
 def call = { job ->
     def given = job.arguments
+    def pure = loader.loadClass(deciders[scriptOf(job)])
     switch (job.call) {
         case 'fileName':
             return pure.fileName(new URI(given[0]))
@@ -27,8 +30,14 @@ def call = { job ->
             def matches = pure.match(images, given[1])
             return [matches: matches.collect { [result: it.result?.name, status: it.status, note: it.note] },
                     unused: pure.unusedResults(matches, given[1])]
-        case 'isOwn':
-            return pure.isOwn(given[0], given[1], given[2] as Set)
+        case 'plan':
+            def plan = pure.plan(*given)
+            return [remove: plan.remove.sort(), stay: plan.stay.sort(), edited: plan.edited]
+        case 'findSlides':
+            return pure.findSlides(given.collect { new File(it) }, { new JsonSlurper().parseText(it) })
+                    .collect { [file: it.file.path, mpp: it.mpp] }
+        case 'refuseOld':
+            return pure.refuseOld(new File(given[0]))
         case 'findResults':
             return pure.findResults(new File(given[0]), { new JsonSlurper().parseText(it) })
                     .collect { [name: it.name, file: it.file, path: it.path, problem: it.problem] }
@@ -81,7 +90,7 @@ def run = { job ->
     def qupath = loader.loadClass('qupath.lib.gui.scripting.QPEx')
     def load = { loader.loadClass('qupath.lib.projects.ProjectIO').loadProject(new File(job.run), Object) }
     pathClass.forgetAll()
-    def project = job.mode == 'loop' ? null : load()
+    def project = job.mode in ['loop', 'create'] ? null : load()
     def image = { id -> project.getImageList().find { it.getID() == id }.readImageData() }
     def opened = (job.opened ?: []).collect { image(it) }
     opened.each { it.hierarchy.addObjects((job.unsaved ?: []).collect { item -> pathObject.of(item) }) }
@@ -89,7 +98,7 @@ def run = { job ->
     def current = job.mode in ['batch', 'gui-batch'] ? image(job.current) : (opened ? opened[0] : null)
     qupath.use(project, current, gui)
 
-    def edited = text
+    def edited = texts[scriptOf(job)]
     (job.edit ?: [:]).each { name, value ->
         def before = edited
         def literal = value instanceof String ? "'${value}'" : value.toString()
@@ -102,12 +111,14 @@ def run = { job ->
         bindings.setVariable('args', job.arguments as String[])
     def error = null
     try {
-        new GroovyShell(loader, bindings).evaluate(prelude + '\n' + edited, 'import_dualproto.groovy')
+        new GroovyShell(loader, bindings).evaluate(prelude + '\n' + edited, "${scriptOf(job)}.groovy".toString())
     } catch (Exception problem) {
         error = problem.toString()
     }
     if (job.mode == 'batch' && current != null)
         assert !current.getServer().isClosed()      // QuPath's to close
+    if (!new File(job.run).isFile())
+        return [error: error, output: out.toString()]
     def after = load()
     return [error: error, output: out.toString(), classes: after.getPathClasses().collect { it.toMap() },
             shown: gui?.getAvailablePathClasses()?.collect { it.toMap() },

@@ -126,18 +126,51 @@ FRAMES = {
     "no frame": (WHOLE, None, (1000, 800), "frame"),
 }
 
-NEW_IDS = ["a", "b"]
-# id, measurements -> is it an object of an earlier import
-OWN = {
-    "in the new file": ("a", [], True),
-    "in the new file, measured by the user": ("b", ["Area µm^2"], True),
-    "of another run": ("z", ["DualProto area mm^2", "DualProto mean score"], True),
-    "of another run, measured by the user": ("z", ["Area µm^2", "DualProto mean score"], True),
-    "the user's": ("z", [], False),
-    "the user's, measured": ("z", ["Area µm^2", "Nucleus: DualProto", "Dualproto x", "DualPrototype"], False),
+OURS, OURS_2, THEIRS = (f"00000000-0000-{version}000-8000-00000000000{n}" for n, version in enumerate("554"))
+
+
+def thing(name: str, class_name: str | None, measured: bool) -> dict[str, Any]:
+    return {"id": name, "className": class_name, "measured": measured}
+
+
+REGION = thing(OURS, "Tumor", True)
+REPLACE = {"replace": True, "replaceEdited": False}
+ALL = {"replace": True, "replaceEdited": True}
+ADD = {"replace": False, "replaceEdited": False}
+# objects of the image, regions of the file, options -> ids that are removed, how many edited regions stay
+PLANS = {
+    "empty image": ([], [REGION], REPLACE, [], 0),
+    "imported before": ([REGION], [REGION], REPLACE, [OURS], 0),
+    "no-replace": ([REGION], [REGION], ADD, [], 0),
+    "of another run": ([REGION], [thing(OURS_2, "Tumor", True)], REPLACE, [OURS], 0),
+    "of another run, file without measurements": ([REGION], [thing(OURS_2, "Tumor", False)], REPLACE, [OURS], 0),
+    "file without measurements": ([thing(OURS, "Tumor", False)], [thing(OURS, "Tumor", False)], REPLACE, [OURS], 0),
+    "the user's": ([thing(THEIRS, "Tumor", False)], [REGION], ALL, [], 0),
+    "outline changed": ([thing(OURS, "Tumor", False)], [REGION], REPLACE, [], 1),
+    "outline changed, replace-edited": ([thing(OURS, "Tumor", False)], [REGION], ALL, [OURS], 0),
+    "outline changed, no-replace": ([thing(OURS, "Tumor", False)], [REGION], ADD, [], 1),
+    "class changed": ([thing(OURS, "Stroma", True)], [REGION], REPLACE, [], 1),
+    "class removed": ([thing(OURS, None, True)], [REGION], REPLACE, [], 1),
+    "class changed, replace-edited": ([thing(OURS, "Stroma", True)], [REGION], ALL, [OURS], 0),
+    "outline changed, of another run": ([thing(OURS_2, "Tumor", False)], [REGION], REPLACE, [], 1),
+    "outline changed, of another run, replace-edited": ([thing(OURS_2, "Tumor", False)], [REGION], ALL, [OURS_2], 0),
+}
+MEASURED = {
+    "ours": (["DualProto area mm^2", "DualProto mean score"], True),
+    "ours, measured by the user": (["Area µm^2", "DualProto mean score"], True),
+    "none": ([], False),
+    "the user's": (["Area µm^2", "Nucleus: DualProto", "Dualproto x", "DualPrototype"], False),
 }
 
-DEFAULTS = {"project": "", "results": "", "replace": True, "lock": True, "dryRun": False, "resolve": False}
+DEFAULTS = {
+    "project": "",
+    "results": "",
+    "replace": True,
+    "replaceEdited": False,
+    "lock": True,
+    "dryRun": False,
+    "resolve": False,
+}
 # arguments, what is set in the script -> what differs from the defaults, or a word of the refusal
 ARGUMENTS = {
     "script editor": ([], {"results": "/out"}, {"results": "/out"}),
@@ -145,9 +178,9 @@ ARGUMENTS = {
     "loop": (["/p/project.qpproj", "/out"], {}, {"project": "/p/project.qpproj", "results": "/out"}),
     "any order": (["dry-run", "/out", "P.QPPROJ"], {}, {"project": "P.QPPROJ", "results": "/out", "dryRun": True}),
     "switches": (
-        ["/out", "no-replace", "no-lock", "resolve-hierarchy"],
+        ["/out", "no-replace", "replace-edited", "no-lock", "resolve-hierarchy"],
         {},
-        {"results": "/out", "replace": False, "lock": False, "resolve": True},
+        {"results": "/out", "replace": False, "replaceEdited": True, "lock": False, "resolve": True},
     ),
     "arguments win": (["/new"], {"results": "/old"}, {"results": "/new"}),
     "blanks around": ([" /my results ", ""], {}, {"results": "/my results"}),
@@ -182,6 +215,15 @@ COUNTS = {
     "nothing read, nothing recorded": (0, {}, "no region"),
 }
 
+# class of QuPath's reader -> refused
+SERVERS = {
+    "OpenslideImageServer": False,
+    "BioFormatsImageServer": False,
+    "RotatedImageServer": True,
+    "FlippedImageServer": True,
+    "AffineTransformImageServer": True,
+}
+
 FILE_NAMES = {
     "file:/a/b.svs": "b.svs",
     "file:///a/my%20slide.svs": "my slide.svs",
@@ -201,16 +243,17 @@ def _jobs() -> dict[tuple[str, str], dict[str, Any]]:
         add("match", case, "match", images, results)
     for case, (slide, frame, size, _) in FRAMES.items():
         add("frame", case, "shift", {"slide": slide, "frame": frame}, *size)
-    for case, (object_id, names, _) in OWN.items():
-        add("own", case, "isOwn", object_id, names, NEW_IDS)
+    for case, (present, regions, options, *_) in PLANS.items():
+        add("plan", case, "plan", present, regions, options)
     for case, (arguments, edited, _) in ARGUMENTS.items():
         add("arguments", case, "readArguments", arguments, {**DEFAULTS, **edited})
     for case, (rows, whole, _) in FAILURES.items():
         add("failure", case, "failure", rows, whole)
     for case, (read, record, _) in COUNTS.items():
         add("count", case, "checkCount", read, record)
-    for uri in FILE_NAMES:
-        add("file name", uri, "fileName", uri)
+    jobs |= {("measured", case): {"call": "isMeasured", "arguments": [names]} for case, (names, _) in MEASURED.items()}
+    jobs |= {("server", name): {"call": "refuseTurned", "arguments": [name]} for name in SERVERS}
+    jobs |= {("file name", uri): {"call": "fileName", "arguments": [uri]} for uri in FILE_NAMES}
     add("report", "open", "report", [OK, NONE, BAD], ["D.svs", "E.svs"], False)
     add("report", "masked", "report", [{**OK, "image": "7f3a"}], [], True)
     add("report", "empty", "report", [], [], False)
@@ -219,11 +262,13 @@ def _jobs() -> dict[tuple[str, str], dict[str, Any]]:
 
 def _results_folder(tmp_path: Path) -> Path:
     out = tmp_path / "out"
-    for name in ("B.svs", "A.svs", "broken", "nameless", "no record"):
+    for name in ("B.svs", "A.svs", "broken", "colourless", "nameless", "no record"):
         (out / name).mkdir(parents=True)
     (out / "slides.csv").write_text("slide\n")
-    for name in ("A.svs", "B.svs"):
-        (out / name / "record.json").write_text(json.dumps({"slide": {"file": name, "path": f"/s/{name}"}}))
+    for name in ("A.svs", "B.svs", "colourless"):
+        classes = [{"name": "Tumor", "colour": [200, 0] if name == "colourless" else [200, 0, 30]}]
+        record = {"slide": {"file": name, "path": f"/s/{name}"}, "classes": classes}
+        (out / name / "record.json").write_text(json.dumps(record))
     (out / "broken" / "record.json").write_text('{"slide": ')
     (out / "broken" / "C.1.svs.geojson.gz").write_text("")
     (out / "nameless" / "record.json").write_text("{}")
@@ -276,9 +321,25 @@ def test_regions_are_shifted_into_the_image_s_frame_or_refused(
     _check(answers["frame", case], FRAMES[case][3])
 
 
-@pytest.mark.parametrize("case", OWN)
-def test_own_objects_are_told_from_the_user_s(case: str, answers: dict[tuple[str, str], dict[str, Any]]) -> None:
-    _check(answers["own", case], OWN[case][2])
+@pytest.mark.parametrize("name", SERVERS)
+def test_images_turned_in_qupath_are_refused_whatever_their_size(
+    name: str, answers: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    _check(answers["server", name], "rotated or mirrored" if SERVERS[name] else None)
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_own_regions_are_replaced_and_the_user_s_work_is_kept(
+    case: str, answers: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    present, _, _, remove, edited = PLANS[case]
+    stay = sorted({item["id"] for item in present} - set(remove))
+    assert answers["plan", case] == {"value": {"remove": remove, "stay": stay, "edited": edited}}
+
+
+@pytest.mark.parametrize("case", MEASURED)
+def test_own_measurements_are_told_from_the_user_s(case: str, answers: dict[tuple[str, str], dict[str, Any]]) -> None:
+    assert answers["measured", case] == {"value": MEASURED[case][1]}
 
 
 @pytest.mark.parametrize("case", ARGUMENTS)
@@ -324,22 +385,25 @@ def test_report_keeps_masked_names_masked(answers: dict[tuple[str, str], dict[st
 def test_results_are_found_by_their_records(answers: dict[tuple[str, str], dict[str, Any]]) -> None:
     every, single, empty, absent = (answers["results", case] for case in ("every", "single", "empty", "absent"))
     found = {item["name"]: item for item in every["value"]}
-    assert list(found) == ["A.svs", "B.svs", "broken", "nameless"]
+    assert list(found) == ["A.svs", "B.svs", "broken", "colourless", "nameless"]
     assert found["A.svs"] == {"name": "A.svs", "file": "A.svs", "path": "/s/A.svs", "problem": None}
     assert found["broken"]["file"] == "C.1.svs"
     assert "broken/record.json cannot be read" in found["broken"]["problem"]
+    assert "every class needs a name and a colour" in found["colourless"]["problem"]
     assert "names no slide" in found["nameless"]["problem"]
     assert [item["file"] for item in single["value"]] == ["A.svs"]
     assert "no record.json" in empty["error"]
     assert "no such folder" in absent["error"]
 
 
-def test_the_script_calls_nothing_that_some_version_lacks(script: Path) -> None:
+def test_the_scripts_call_nothing_that_some_version_lacks(scripts: list[Path]) -> None:
     """Gone in 0.6 or deprecated before, new in 0.6, or not on QuPath's class path (groovy-json)."""
-    text = script.read_text(encoding="utf-8")
     absent = (
         "addPathObject putMeasurement getMeasurementValue getMeasurementNames getServerURIs removeAllObjects "
-        "getMetadata( fireHierarchyUpdate clearAll importObjectsFromFile PathClassFactory "
-        "getPathClass( JsonSlurper groovy.json"
+        "getMetadataMap entry.getMetadata fireHierarchyUpdate clearAll importObjectsFromFile PathClassFactory "
+        "getPathClass(' JsonSlurper groovy.json toJsonTree"
     )
-    assert [name for name in absent.split() if name in text] == []
+    assert len(scripts) == 3
+    for script in scripts:
+        text = script.read_text(encoding="utf-8")
+        assert [name for name in absent.split() if name in text] == [], script.name

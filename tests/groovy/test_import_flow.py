@@ -4,7 +4,6 @@ QuPath cannot be installed from a package registry, so its API is played by stan
 show that the script's own flow is right, not how QuPath behaves.
 """
 
-import gzip
 import json
 import uuid
 from collections.abc import Callable
@@ -21,64 +20,9 @@ def region_id(slide: str, number: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{slide}/{number}"))
 
 
-def write_result(
-    out: Path,
-    file: str,
-    regions: int,
-    *,
-    suffix: str = ".geojson",
-    kind: str = "annotation",
-    first: int = 0,
-    slide: dict[str, Any] | None = None,
-    frame: str = "qupath",
-    recorded: int | None = None,
-) -> Path:
-    """Write a slide's folder as the product does: one square per region, the first point at (10 * number, 20)."""
-    folder = out / file
-    folder.mkdir(parents=True, exist_ok=True)
-    features = []
-    for number in range(first, first + regions):
-        x = 10 * number
-        ring = [[x, 20], [x + 8, 20], [x + 8, 28], [x, 28], [x, 20]]
-        name = list(COLOURS)[number % 2]
-        properties = {
-            "objectType": kind,
-            "classification": {"name": name, "color": COLOURS[name]},
-            "isLocked": True,
-            "measurements": {"DualProto area mm^2": 0.5, "DualProto mean score": 0.9},
-        }
-        geometry = {"type": "Polygon", "coordinates": [ring]}
-        features.append(
-            {"type": "Feature", "id": region_id(file, number), "geometry": geometry, "properties": properties}
-        )
-    data = json.dumps({"type": "FeatureCollection", "features": features}).encode()
-    (folder / (file + suffix)).write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
-    record = {
-        "slide": {"file": file, "path": f"/cluster/{file}", "width": 1000, "height": 800, "mpp": 0.5, **(slide or {})},
-        "frame": frame,
-        "classes": [{"id": i, "name": n, "colour": COLOURS[n]} for i, n in enumerate(COLOURS, 1)],
-        "regions": regions if recorded is None else recorded,
-        "formats": [suffix[1:]],
-    }
-    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
-    return folder
-
-
-def write_project(folder: Path, images: list[dict[str, Any]], *, masked: bool = False) -> Path:
-    folder.mkdir(parents=True)
-    entries = []
-    for number, image in enumerate(images, 1):
-        name = image["name"]
-        uri = "file:/slides/" + name.replace("%", "%25").replace(" ", "%20")
-        entries.append({"id": str(number), "uris": [uri], "width": 1000, "height": 800, **image})
-    project = folder / "project.qpproj"
-    project.write_text(json.dumps({"images": entries, "masked": masked}))
-    return project
-
-
 USERS = [
     {
-        "id": region_id("user", 1),
+        "id": str(uuid.UUID(int=1, version=4)),
         "type": "annotation",
         "className": "Tumor",
         "locked": False,
@@ -86,13 +30,25 @@ USERS = [
         "point": [1, 1],
     },
     {
-        "id": region_id("user", 2),
+        "id": str(uuid.UUID(int=2, version=4)),
         "type": "detection",
         "className": None,
         "locked": True,
         "measurements": {"Nucleus: Area": 30.0},
         "point": [2, 2],
     },
+]
+# Our regions, two as imported, one with another outline (QuPath drops its measurements), one with another class
+EDITED = [
+    {
+        "id": region_id("A.svs", number),
+        "type": "annotation",
+        "className": ["Tumor", "Stroma"][(number + (number == 3)) % 2],
+        "locked": False,
+        "measurements": {} if number == 2 else {"DualProto mean score": 0.9},
+        "point": [10 * number, 21 if number == 2 else 20],
+    }
+    for number in range(4)
 ]
 CLASSES = [{"name": "Stroma", "colour": [150, 200, 150]}, {"name": "My class", "colour": [1, 2, 3]}]
 
@@ -103,7 +59,12 @@ def _user_draws(project: Path, image: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def answers(run_jobs: Callable[..., list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory) -> Answers:
+def answers(
+    run_jobs: Callable[..., list[dict[str, Any]]],
+    make_result: Callable[..., Path],
+    make_project: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Answers:
     """Run every scenario, in one JVM."""
     root = tmp_path_factory.mktemp("import")
     jobs: dict[str, dict[str, Any]] = {}
@@ -112,22 +73,28 @@ def answers(run_jobs: Callable[..., list[dict[str, Any]]], tmp_path_factory: pyt
         jobs[name] = {"run": str(project), "mode": "loop", "arguments": [str(project), str(out), *more]}
 
     out = root / "my results"
-    write_result(out, "A.svs", 5)
-    write_result(out, "A.1 b.svs", 3, suffix=".geojson.gz", kind="detection")
-    write_result(out, "empty.svs", 0)
-    write_result(out, "elsewhere.svs", 2)
+    make_result(out, "A.svs", 5)
+    make_result(out, "A.1 b.svs", 3, suffix=".geojson.gz", kind="detection")
+    make_result(out, "empty.svs", 0)
+    make_result(out, "elsewhere.svs", 2)
     good = [{"name": "A.svs"}, {"name": "A.1 b.svs"}, {"name": "empty.svs"}, {"name": "no result.svs"}]
 
-    project = write_project(root / "plain", good)
+    project = make_project(root / "plain", good)
     _user_draws(project, "1")
     loop("dry run", project, out, "dry-run")
     loop("first", project, out)
     loop("again", project, out)
     again = root / "another run"
-    write_result(again, "A.svs", 4, first=3)  # 2 regions as before, 2 new ones
+    make_result(again, "A.svs", 4, first=3)  # 2 regions as before, 2 new ones
     loop("another run", project, again)
     loop("added", project, out, "no-replace")
     loop("added again", project, out, "no-replace", "no-lock")
+
+    project = make_project(root / "edited", [{"name": "A.svs"}])
+    (project.parent / "data-1.json").write_text(json.dumps(EDITED))
+    loop("edited", project, out)
+    loop("edited again", project, out)
+    loop("put back", project, out, "replace-edited")
 
     bad = root / "bad"
     for file, count in {
@@ -136,11 +103,12 @@ def answers(run_jobs: Callable[..., list[dict[str, Any]]], tmp_path_factory: pyt
         "gone.svs": 3,
         "lost.svs": 3,
         "size.svs": 3,
+        "turned.svs": 3,
         "zero.svs": 0,
         "Z.svs": 2,
     }.items():
-        write_result(bad, file, count, recorded=7 if file == "zero.svs" else None)
-    write_result(bad, "unreadable.svs", 3)
+        make_result(bad, file, count, recorded=7 if file == "zero.svs" else None)
+    make_result(bad, "unreadable.svs", 3)
     cut = bad / "cut.svs" / "cut.svs.geojson"
     cut.write_bytes(cut.read_bytes()[:-40])
     (bad / "gone.svs" / "gone.svs.geojson").unlink()
@@ -149,32 +117,33 @@ def answers(run_jobs: Callable[..., list[dict[str, Any]]], tmp_path_factory: pyt
     numbers = {image["name"]: str(number) for number, image in enumerate(images, 1)}
     images[int(numbers["lost.svs"]) - 1]["missing"] = True
     images[int(numbers["size.svs"]) - 1]["width"] = 999
-    loop("bad", write_project(root / "bad project", images), bad)
+    images[int(numbers["turned.svs"]) - 1]["turned"] = True
+    loop("bad", make_project(root / "bad project", images), bad)
 
-    project = write_project(root / "corrupt project", [{"name": "A.svs"}])
+    project = make_project(root / "corrupt project", [{"name": "A.svs"}])
     (project.parent / "data-1.json").write_text('[{"id": ')
     loop("corrupt", project, out)
 
     bounded = root / "bounded"
     slide = {"width": 5000, "height": 4000, "bounds": {"x": 100, "y": 50, "width": 1000, "height": 800}}
-    write_result(bounded, "A.svs", 1, slide=slide)
-    write_result(bounded, "B.svs", 1, slide=slide, frame="slide")
+    make_result(bounded, "A.svs", 1, slide=slide)
+    make_result(bounded, "B.svs", 1, slide=slide, frame="slide")
     whole = {"width": 5000, "height": 4000}
-    loop("cropped", write_project(root / "cropped", [{"name": "A.svs"}, {"name": "B.svs"}]), bounded)
+    loop("cropped", make_project(root / "cropped", [{"name": "A.svs"}, {"name": "B.svs"}]), bounded)
     loop(
         "uncropped",
-        write_project(root / "uncropped", [{"name": "A.svs", **whole}, {"name": "B.svs", **whole}]),
+        make_project(root / "uncropped", [{"name": "A.svs", **whole}, {"name": "B.svs", **whole}]),
         bounded,
     )
 
-    masked = write_project(root / "masked", [{"name": "A.svs"}], masked=True)
+    masked = make_project(root / "masked", [{"name": "A.svs"}], masked=True)
     loop("masked", masked, out)
-    loop("other slides", write_project(root / "others", [{"name": "X.svs"}]), out)
+    loop("other slides", make_project(root / "others", [{"name": "X.svs"}]), out)
     loop("no such project", masked, out)
     jobs["no such project"]["arguments"][0] = str(root / "absent.qpproj")
 
     for name in ("old", "new"):
-        project = write_project(root / f"{name} gui", good)
+        project = make_project(root / f"{name} gui", good)
         jobs[f"{name} gui"] = {
             "run": str(project),
             "mode": "gui",
@@ -183,7 +152,7 @@ def answers(run_jobs: Callable[..., list[dict[str, Any]]], tmp_path_factory: pyt
             "unsaved": USERS,
             "edit": {"RESULTS": str(out), "LOCK": False},
         }
-    project = write_project(root / "gui batch", good)
+    project = make_project(root / "gui batch", good)
     batch = {
         "run": str(project),
         "mode": "gui-batch",
@@ -194,7 +163,7 @@ def answers(run_jobs: Callable[..., list[dict[str, Any]]], tmp_path_factory: pyt
     }
     jobs["gui batch"] = batch
     jobs["no edit"] = {"run": str(project), "mode": "gui", "gui": "new", "opened": ["1"]}
-    project = write_project(root / "headless batch", good)
+    project = make_project(root / "headless batch", good)
     for image in ("1", "4"):
         jobs[f"headless batch {image}"] = {
             "run": str(project),
@@ -267,6 +236,20 @@ def test_no_replace_adds_what_is_not_there_yet(answers: Answers) -> None:
     assert ids(saved(answers["added again"], "1")) == everything
 
 
+def test_regions_changed_by_hand_are_kept_until_replacing_them_is_asked_for(answers: Answers) -> None:
+    for job in ("edited", "edited again"):
+        answer = answers[job]
+        assert answer["error"] is None
+        assert ids(saved(answer, "1")) == sorted(OWN_A)
+        kept = [item for item in saved(answer, "1") if item["id"] in (OWN_A[2], OWN_A[3])]
+        assert kept == EDITED[2:]
+        assert row(answer, "A.svs")[-2:] == ["2", "2 changed by hand kept (replace-edited replaces them)"]
+    back = saved(answers["put back"], "1")
+    assert ids(back) == sorted(OWN_A)
+    assert all(item["locked"] and item["measurements"] and item["point"][1] == 20 for item in back)
+    assert row(answers["put back"], "A.svs") == ["A.svs", "A.svs", "imported", "5", "5", "0"]
+
+
 def test_dry_run_changes_nothing(answers: Answers) -> None:
     answer = answers["dry run"]
     assert answer["error"] is None
@@ -292,6 +275,7 @@ def test_classes_are_merged_with_the_model_s_colours(answers: Answers) -> None:
         ("gone.svs", "neither gone.svs.geojson nor gone.svs.geojson.gz"),
         ("lost.svs", "no such image"),
         ("size.svs", "999 x 800 px in QuPath"),
+        ("turned.svs", "rotated or mirrored"),
         ("unreadable.svs", "record.json cannot be read"),
         ("zero.svs", "record.json counts 7"),
     ],
@@ -305,11 +289,11 @@ def test_a_failure_stays_with_its_image(image: str, word: str, answers: Answers)
 
 def test_one_bad_image_fails_the_run_and_stops_nothing(answers: Answers) -> None:
     answer = answers["bad"]
-    assert "6 of 8 images failed; first: cut.svs" in answer["error"]
+    assert "7 of 9 images failed; first: cut.svs" in answer["error"]
     assert sum(data is not None for data in answer["saved"].values()) == 2
     assert len(saved(answer, "1")) == 5
     assert row(answer, "Z.svs")[2] == "imported"
-    assert answer["output"].splitlines()[-1] == "DualProto import: 2 imported, 6 FAILED"
+    assert answer["output"].splitlines()[-1] == "DualProto import: 2 imported, 7 FAILED"
 
 
 def test_saved_work_that_qupath_cannot_read_is_not_overwritten(answers: Answers) -> None:

@@ -17,7 +17,6 @@ from dualproto_wsi.vector.squares import ANALYSED
 from dualproto_wsi.workflow.segment import segment_slides
 from dualproto_wsi.workflow.verify import verify_run
 
-
 PLAIN = LabelSettings()
 
 

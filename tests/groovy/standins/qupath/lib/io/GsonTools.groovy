@@ -1,6 +1,8 @@
 package qupath.lib.io
 
+import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
+import qupath.lib.objects.PathObject
 
 /** Stand-in; QuPath's own hands out a Gson. (QuPath ships no groovy-json: a script must not use it, a test may.) */
 class GsonTools {
@@ -11,6 +13,10 @@ class GsonTools {
         def value = new JsonSlurper().parseText(text)
         assert type.isInstance(value)
         return floating(value)
+    }
+
+    String toJson(Object value) {
+        return JsonOutput.toJson(value instanceof PathObject.ROI ? [type: 'Point', coordinates: value.point] : value)
     }
 
     /** Gson reads every number as a double. */

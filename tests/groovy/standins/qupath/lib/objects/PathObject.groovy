@@ -9,6 +9,7 @@ class PathObject {
     private boolean locked
     private Map measurements
     private List point
+    private String name
 
     static PathObject of(Map data) {
         def made = new PathObject()
@@ -18,6 +19,7 @@ class PathObject {
         made.locked = data.locked
         made.measurements = data.measurements
         made.point = data.point
+        made.name = data.name
         return made
     }
 
@@ -32,12 +34,19 @@ class PathObject {
     }
 
     Map toMap() {
-        [id: id, type: type, className: className, locked: isLocked(), measurements: measurements, point: point]
+        [id: id, type: type, className: className, locked: isLocked(), measurements: measurements, point: point] +
+                (name == null ? [:] : [name: name])
     }
 
     PathObject moved(double dx, double dy) {
         of(toMap() + [point: [point[0] + dx, point[1] + dy]])
     }
+
+    String getName() { name }
+
+    PathClass getPathClass() { className == null ? null : PathClass.fromString(className) }
+
+    ROI getROI() { new ROI(point) }
 
     UUID getID() { UUID.fromString(id) }
 
@@ -60,5 +69,12 @@ class PathObject {
         MeasurementList(Map values) { this.values = values }
 
         Set<String> keySet() { values.keySet() }
+    }
+
+    static class ROI {
+
+        final List point
+
+        ROI(List point) { this.point = point }
     }
 }

@@ -3,6 +3,7 @@ package qupath.lib.projects
 import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 import java.nio.file.Path
+import qupath.lib.images.ImageData
 import qupath.lib.objects.PathObject
 import qupath.lib.objects.classes.PathClass
 
@@ -28,7 +29,7 @@ class ProjectIO {
 class Project {
 
     private final File file
-    private List entries
+    private List entries = []
     private List classes = []
     private boolean masked
 
@@ -37,6 +38,18 @@ class Project {
     Path getPath() { file.toPath() }
 
     List getImageList() { entries }
+
+    Entry addImage(Object builder) {
+        def stored = [id: (entries.size() + 1).toString(), uris: [builder.uri.toString()]] + builder.build().size
+        def entry = new Entry(this, stored)
+        entries << entry
+        return entry
+    }
+
+    void removeImage(Entry entry, boolean removeAllData) {
+        assert removeAllData
+        entries.remove(entry)
+    }
 
     boolean getMaskImageNames() { masked }
 
@@ -51,6 +64,7 @@ class Project {
     }
 
     void syncChanges() {
+        file.text = JsonOutput.toJson([masked: masked, images: entries.collect { it.stored }])
         new File(file.parentFile, 'classes.json').text = JsonOutput.toJson(classes.collect { it.toMap() })
     }
 }
@@ -71,6 +85,8 @@ class Entry {
 
     String getImageName() { project.masked ? "masked-${stored.id}" : stored.name }
 
+    void setImageName(String name) { stored.name = name }
+
     String getOriginalImageName() { stored.name }
 
     Collection<URI> getURIs() { stored.uris.collect { new URI(it) } }
@@ -80,7 +96,7 @@ class Entry {
     ImageData readImageData() {
         if (stored.missing)
             throw new FileNotFoundException("${stored.name} (no such image)")
-        def image = new ImageData(this, stored.width, stored.height)
+        def image = new ImageData(this, stored)
         try {
             if (hasImageData()) {
                 image.hierarchy.addObjects(new JsonSlurper().parse(dataFile()).collect { PathObject.of(it) })
@@ -93,69 +109,9 @@ class Entry {
     }
 
     void saveImageData(ImageData image) {
+        stored.mpp = image.server.mpp
+        stored.type = image.imageType?.name()
         dataFile().text = JsonOutput.toJson(image.hierarchy.getAllObjects(false).collect { it.toMap() })
         image.lastSavedPath = dataFile().path
     }
-}
-
-class ImageData {
-
-    final Entry entry
-    private final Server server
-    private final Hierarchy hierarchy = new Hierarchy()
-    private String lastSavedPath
-
-    ImageData(Entry entry, int width, int height) {
-        this.entry = entry
-        server = new Server(width, height)
-    }
-
-    Server getServer() { server }
-
-    Hierarchy getHierarchy() { hierarchy }
-
-    String getLastSavedPath() { lastSavedPath }
-}
-
-class Server {
-
-    private final int width, height
-    private boolean closed
-
-    Server(int width, int height) {
-        this.width = width
-        this.height = height
-    }
-
-    int getWidth() { width }
-
-    int getHeight() { height }
-
-    boolean isClosed() { closed }
-
-    void close() { closed = true }
-}
-
-class Hierarchy {
-
-    private List<PathObject> objects = []
-    private boolean resolved
-
-    Hierarchy getSelectionModel() { this }
-
-    void deselectObjects(Collection<PathObject> some) { }
-
-    Collection<PathObject> getAllObjects(boolean includeRoot) {
-        assert !includeRoot
-        return objects.collect()
-    }
-
-    boolean addObjects(Collection<PathObject> some) { objects.addAll(some) }
-
-    void removeObjects(Collection<PathObject> some, boolean keepChildren) {
-        assert keepChildren
-        objects = objects.findAll { !some.contains(it) }
-    }
-
-    void resolveHierarchy() { resolved = true }
 }

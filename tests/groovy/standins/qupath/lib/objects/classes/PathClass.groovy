@@ -17,6 +17,10 @@ class PathClass {
 
     void setColor(int red, int green, int blue) { colour = [red, green, blue] }
 
+    Integer getColor() { colour == null ? null : (colour[0] << 16) | (colour[1] << 8) | colour[2] }
+
+    String toString() { name }
+
     void offerColor(List offered) { colour = colour ?: offered }
 
     Map toMap() { [name: name, colour: colour] }
