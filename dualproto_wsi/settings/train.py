@@ -8,6 +8,7 @@ from dualproto_wsi.settings.checks import one_of, require
 from dualproto_wsi.settings.head import HeadSettings
 
 LAYOUTS = ("brca-m2c",)
+CALIBRATIONS = ("none", "temperature", "presence", "points")
 TRAINABLE_ON = ("compact",)
 """Encoders that the training job knows the text side and the grid of."""
 
@@ -64,9 +65,14 @@ class TrainSettings:
     diversity : float
         Weight of the term that keeps prototypes of a class apart.
     steadiness : float
-        Weight of the term that keeps the map of a window the same when the window moves by less than the encoder's step.
+        Weight of the term that keeps the map the same when the window moves by less than the encoder's step.
     stain : float
         Strength of the stain augmentation.
+    calibration : str
+        What is fitted on held-out patients: ``none``; ``temperature``, by crops' labels; ``presence``, that and a bias
+        a class, by crops' labels; ``points``, both by the classes of the points themselves.
+    gate : float
+        How far the classes that a window holds count in its map; 0: not at all.
     folds : int
         Patient-wise folds that give the calibration and the cross-validated scores; 0 does without.
     seed : int
@@ -95,12 +101,15 @@ class TrainSettings:
     diversity: float = 0.1
     steadiness: float = 1.0
     stain: float = 0.15
+    calibration: str = "temperature"
+    gate: float = 0.0
     folds: int = 4
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
         one_of("layout", self.layout, LAYOUTS)
+        one_of("calibration", self.calibration, CALIBRATIONS)
         one_of("encoder", self.encoder, TRAINABLE_ON)
         require(
             bool(self.crop_sizes) and min(self.crop_sizes) >= 8,
@@ -114,6 +123,6 @@ class TrainSettings:
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "sharpness"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("weight_decay", "balance", "absence", "diversity", "steadiness", "stain"):
+        for name in ("weight_decay", "balance", "absence", "diversity", "steadiness", "stain", "gate"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative")
         require(self.folds == 0 or self.folds >= 2, f"folds is {self.folds}; use 0, or 2 and more")
