@@ -11,7 +11,7 @@ import click
 import dualproto_wsi
 from dualproto_wsi.errors import DualProtoError
 
-VERBS = ("segment", "demo", "verify", "info", "doctor", "models", "prompts", "train", "evaluate")
+VERBS = ("segment", "demo", "verify", "qupath", "info", "doctor", "models", "prompts", "train", "evaluate")
 
 
 class VerbGroup(click.Group):
