@@ -85,7 +85,7 @@ def test_missing_toml(tmp_path):
         (lambda: OutputSettings(frame="left"), "frame is 'left'"),
         (lambda: OutputSettings(square_um=0), "square_um is 0; use 1 to 10000"),
         (lambda: OutputSettings(simplify_um=-1), "simplify_um is -1; use 0 to 100"),
-        (lambda: OutputSettings(object_type="tile", merge_per_class=True), "merge_per_class does not go with object_type"),
+        (lambda: OutputSettings(object_type="tile", merge_per_class=True), "merge_per_class does not go with"),
         (lambda: LabelSettings(unsure_below=1), "unsure_below is 1; a probability, 0 to below 1"),
         (lambda: LabelSettings(min_area_um2=-1), "min_area_um2 is -1; use 0 to 100000000"),
         (lambda: LabelSettings(fill_holes_um2=1e9), "fill_holes_um2 is 1000000000.0; use 0"),

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from dualproto_wsi.classes import UNSURE, ClassScheme
 from dualproto_wsi.geometry import LabelGrid
+from dualproto_wsi.vector.geojson.squares import ANALYSED, DECIMALS, SquareTally
 from dualproto_wsi.vector.region import Region, share_name
-from dualproto_wsi.vector.squares import ANALYSED, DECIMALS, SquareTally
 
 ROUNDING_PX = 0.0075
 """How far rounding to 0.01 px may move a vertex."""

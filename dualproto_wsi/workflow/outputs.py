@@ -17,12 +17,13 @@ from dualproto_wsi.errors import SettingsError
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.settings import FORMATS, OutputSettings
 from dualproto_wsi.stats.areas import AreaTally
-from dualproto_wsi.vector.geojson import GeoJsonWriter, to_region
+from dualproto_wsi.vector.geojson import GeoJsonWriter
+from dualproto_wsi.vector.geojson.merge import AnalysedArea, ClassMerger
+from dualproto_wsi.vector.geojson.squares import SquareTally
 from dualproto_wsi.vector.labelling import confidence_percent
-from dualproto_wsi.vector.merge import AnalysedArea, ClassMerger
 from dualproto_wsi.vector.polygons import MOST_CELLS, RegionTracer, TracedRegion
 from dualproto_wsi.vector.raster import RasterWriter
-from dualproto_wsi.vector.squares import SquareTally
+from dualproto_wsi.vector.region import to_region
 from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 LABELS, CONFIDENCE, OVERLAY = "labels.tif", "confidence.tif", "overlay.png"

@@ -20,8 +20,9 @@ from dualproto_wsi.settings import OutputSettings, from_data
 from dualproto_wsi.stats.areas import AreaTally
 from dualproto_wsi.vector.check import region_problems
 from dualproto_wsi.vector.check_squares import square_problems
-from dualproto_wsi.vector.geojson import Region, read_regions
+from dualproto_wsi.vector.geojson import read_regions
 from dualproto_wsi.vector.raster import read_raster
+from dualproto_wsi.vector.region import Region
 from dualproto_wsi.workflow.outcome import FAILED, TABLE
 from dualproto_wsi.workflow.outputs import CONFIDENCE, LABELS
 from dualproto_wsi.workflow.record import RECORD

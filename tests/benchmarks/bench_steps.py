@@ -31,10 +31,11 @@ from dualproto_wsi.settings import ReadSettings, TissueSettings
 from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.slide.tiling import plan_tiles
 from dualproto_wsi.slide.tissue import find_tissue
-from dualproto_wsi.vector.geojson import GeoJsonWriter, to_region
+from dualproto_wsi.vector.geojson import GeoJsonWriter
 from dualproto_wsi.vector.labelling import label_cells, probabilities_of
 from dualproto_wsi.vector.mosaic import ScoreMosaic
 from dualproto_wsi.vector.polygons import RegionTracer
+from dualproto_wsi.vector.region import to_region
 from dualproto_wsi.vector.sieve import LabelSieve
 from dualproto_wsi.workflow.inference import read_ahead
 

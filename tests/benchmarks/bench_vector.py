@@ -32,9 +32,10 @@ from scipy.ndimage import gaussian_filter
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.geojson import GeoJsonWriter, Region, to_region
+from dualproto_wsi.vector.geojson import GeoJsonWriter
 from dualproto_wsi.vector.polygons import RegionTracer, TracedRegion
 from dualproto_wsi.vector.rasterise import rasterise
+from dualproto_wsi.vector.region import Region, to_region
 
 CLASSES = 5
 BAND, TILE = 256, 4096

@@ -26,10 +26,11 @@ from scipy.ndimage import gaussian_filter
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.geojson import GeoJsonWriter, Region, read_features, to_region
-from dualproto_wsi.vector.merge import ClassMerger
+from dualproto_wsi.vector.geojson import GeoJsonWriter, read_features
+from dualproto_wsi.vector.geojson.merge import ClassMerger
+from dualproto_wsi.vector.geojson.squares import SquareTally
 from dualproto_wsi.vector.polygons import RegionTracer, TracedRegion
-from dualproto_wsi.vector.squares import SquareTally
+from dualproto_wsi.vector.region import Region, to_region
 
 CLASSES = 5
 BAND = 256

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualproto_wsi.vector.coordinates import batches, encode_polygons
+from dualproto_wsi.vector.geojson.coordinates import batches, encode_polygons
 
 SQUARE = np.array([[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]], np.float64)
 NOWHERE = np.zeros(2)

@@ -18,9 +18,10 @@ from scipy.ndimage import gaussian_filter
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.errors import OutputError
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.geojson import GeoJsonWriter, Region, read_features, read_regions, to_region
+from dualproto_wsi.vector.geojson import GeoJsonWriter, read_features, read_regions
 from dualproto_wsi.vector.polygons import RegionTracer
 from dualproto_wsi.vector.rasterise import rasterise
+from dualproto_wsi.vector.region import Region, to_region
 
 SCHEME = ClassScheme(
     (

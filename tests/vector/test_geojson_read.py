@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from dualproto_wsi.classes import UNSURE_CLASS, ClassScheme, TissueClass
 from dualproto_wsi.errors import DataError
-from dualproto_wsi.vector.geojson import GeoJsonWriter, Region, region_id
-from dualproto_wsi.vector.geojson_read import read_features, read_regions
+from dualproto_wsi.vector.geojson import GeoJsonWriter
+from dualproto_wsi.vector.geojson.reader import read_features, read_regions
+from dualproto_wsi.vector.region import Region, region_id
 
 SCHEME = ClassScheme((TissueClass(1, "Tumör", (200, 0, 0)),))
 SQUARE = np.array([[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]], np.float64)
@@ -80,8 +81,8 @@ def test_blocks_may_end_anywhere(
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dualproto_wsi.vector.geojson_read._BLOCK", block)
-        patch.setattr("dualproto_wsi.vector.geojson_read._HEAD", 50)
+        patch.setattr("dualproto_wsi.vector.geojson.reader._BLOCK", block)
+        patch.setattr("dualproto_wsi.vector.geojson.reader._HEAD", 50)
         assert list(read_features(path)) == features
 
 

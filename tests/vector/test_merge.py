@@ -15,7 +15,7 @@ from dualproto_wsi.classes import UNSURE, ClassScheme, TissueClass
 from dualproto_wsi.errors import OutputError, SettingsError
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.vector.geojson import GeoJsonWriter, read_features, read_regions
-from dualproto_wsi.vector.merge import ANALYSED_NAME, REGIONS, AnalysedArea, ClassMerger, area_name
+from dualproto_wsi.vector.geojson.merge import ANALYSED_NAME, REGIONS, AnalysedArea, ClassMerger, area_name
 from dualproto_wsi.vector.polygons import RegionTracer, TracedRegion
 from dualproto_wsi.vector.rasterise import rasterise
 from dualproto_wsi.vector.region import AREA, MEAN_SCORE, RUNNER_UP, share_name

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualproto_wsi.classes import TissueClass
-from dualproto_wsi.vector.geojson import GeoJsonWriter, Region
+from dualproto_wsi.vector.geojson import GeoJsonWriter
 from dualproto_wsi.vector.qupath.contents import read_contents
 from dualproto_wsi.vector.qupath.gson import Refused, parse
 from dualproto_wsi.vector.qupath.reading import read_as
 from dualproto_wsi.vector.qupath.rules import READERS
+from dualproto_wsi.vector.region import Region
 
 VERSIONS = tuple(reader.version for reader in READERS)
 RING = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]

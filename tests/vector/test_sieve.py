@@ -106,7 +106,7 @@ def test_noise_against_the_rules_in_any_bands(rows, columns, classes, seed, sigm
 def test_parts_of_a_band_make_no_difference(monkeypatch, at_once):
     labels = noise(300, 100, 4, 1, 1.5)
     whole = sieve(labels, 30, 20)
-    monkeypatch.setattr("dualproto_wsi.vector.sieve.CELLS_AT_ONCE", at_once)
+    monkeypatch.setattr("dualproto_wsi.vector.sieve.label_sieve.CELLS_AT_ONCE", at_once)
     assert np.array_equal(sieve(labels, 30, 20, [1, 77, 200]), whole)
     assert (whole != labels).mean() > 0.05
 
@@ -155,7 +155,7 @@ def test_rows_of_large_regions_are_not_held_back():
 
 
 def test_delay_and_memory_do_not_grow_with_the_height(monkeypatch):
-    monkeypatch.setattr("dualproto_wsi.vector.sieve.CELLS_AT_ONCE", 4096)
+    monkeypatch.setattr("dualproto_wsi.vector.sieve.label_sieve.CELLS_AT_ONCE", 4096)
     step, most, bytes_held = LabelSieve(128, 40, 40), [], []
     for band in range(40):
         step.feed(noise(128, 128, 4, band, 1.5))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from dualproto_wsi.classes import UNSURE, UNSURE_CLASS, ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.geojson import GeoJsonWriter, Region, read_features, read_regions
-from dualproto_wsi.vector.region import share_name
-from dualproto_wsi.vector.squares import ANALYSED, SquareTally, score_name
+from dualproto_wsi.vector.geojson import GeoJsonWriter, read_features, read_regions
+from dualproto_wsi.vector.geojson.squares import ANALYSED, SquareTally, score_name
+from dualproto_wsi.vector.region import Region, share_name
 
 SCHEME = ClassScheme((TissueClass(1, "Tumör – 肿瘤", (200, 0, 10)), TissueClass(2, "analysed", (0, 200, 0))))
 ONE, TWO = SCHEME.names

@@ -10,13 +10,14 @@ from scipy.ndimage import gaussian_filter
 
 from dualproto_wsi.classes import UNSURE, ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.geojson import GeoJsonWriter, to_region
-from dualproto_wsi.vector.merge import AnalysedArea, ClassMerger
+from dualproto_wsi.vector.geojson import GeoJsonWriter
+from dualproto_wsi.vector.geojson.merge import AnalysedArea, ClassMerger
+from dualproto_wsi.vector.geojson.squares import SquareTally
 from dualproto_wsi.vector.polygons import RegionTracer, TracedRegion
 from dualproto_wsi.vector.qupath.contents import read_contents
 from dualproto_wsi.vector.qupath.reading import read_as
 from dualproto_wsi.vector.qupath.rules import READERS, Reader
-from dualproto_wsi.vector.squares import SquareTally
+from dualproto_wsi.vector.region import to_region
 
 SCHEME = ClassScheme((TissueClass(1, "Tumör – 肿瘤", (200, 0, 10)), TissueClass(2, "Fat / 'x'", (0, 200, 0))))
 

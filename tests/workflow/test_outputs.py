@@ -10,10 +10,10 @@ import pytest
 from dualproto_wsi.classes import UNSURE, UNSURE_NAME, ClassScheme
 from dualproto_wsi.settings import LabelSettings, OutputSettings, RefineSettings, SegmentSettings
 from dualproto_wsi.vector.geojson import read_features, read_regions
-from dualproto_wsi.vector.merge import ANALYSED_NAME, REGIONS
+from dualproto_wsi.vector.geojson.merge import ANALYSED_NAME, REGIONS
+from dualproto_wsi.vector.geojson.squares import ANALYSED
 from dualproto_wsi.vector.raster import read_raster
 from dualproto_wsi.vector.region import AREA
-from dualproto_wsi.vector.squares import ANALYSED
 from dualproto_wsi.workflow.segment import segment_slides
 from dualproto_wsi.workflow.verify import verify_run
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dualproto_wsi.vector.simplify import choose_vertices
-from dualproto_wsi.vector.sweep import sum_runs
-from dualproto_wsi.vector.trace_state import Float64, UInt8
+from dualproto_wsi.vector.polygons.simplify import choose_vertices
+from dualproto_wsi.vector.polygons.state import Float64, UInt8
+from dualproto_wsi.vector.polygons.sweep import sum_runs
 
 
 class Strip:
@@ -50,7 +50,7 @@ class Strip:
         return stop
 
     def release(self) -> tuple[UInt8, Float64, UInt8]:
-        """Return labels, run sums and kept vertices of the rows for :func:`~dualproto_wsi.vector.sweep.sweep`.
+        """Return labels, run sums and kept vertices of the rows for :func:`~dualproto_wsi.vector.polygons.sweep.sweep`.
 
         They hold until rows of the next strip are taken.
         """

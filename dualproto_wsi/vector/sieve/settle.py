@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.sieve_regions import (
+from dualproto_wsi.vector.sieve.regions import (
     FIRST_TURN,
     RUNS,
     TURNS,

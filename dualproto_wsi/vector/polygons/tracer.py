@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dualproto_wsi.vector.rings import extract
-from dualproto_wsi.vector.simplify import SIDE
-from dualproto_wsi.vector.strip import Strip
-from dualproto_wsi.vector.sweep import sum_runs, sweep
-from dualproto_wsi.vector.trace_state import DONE, RUN_SUM, Float64, UInt8, grow, new_state
+from dualproto_wsi.vector.polygons.rings import extract
+from dualproto_wsi.vector.polygons.simplify import SIDE
+from dualproto_wsi.vector.polygons.state import DONE, RUN_SUM, Float64, UInt8, grow, new_state
+from dualproto_wsi.vector.polygons.strip import Strip
+from dualproto_wsi.vector.polygons.sweep import sum_runs, sweep
 
 MOST_CELLS = 8.0
 """Beyond this, simplification gains nothing: edges reach no farther than 32 columns and rows."""
@@ -63,7 +63,7 @@ class RegionTracer:
     simplify_cells : float
         How far borders may move to have fewer vertices, cells; 0: not at all. Below 0.71 nothing changes. All
         regions at a border get the same simplified one, so there are still no gaps or overlaps; all regions stay,
-        with as many holes (:mod:`dualproto_wsi.vector.simplify`). Cells and probability sums are those of the map.
+        with as many holes (see ``simplify.py``). Cells and probability sums are those of the map.
 
     Notes
     -----

@@ -13,18 +13,18 @@ on its left (which goes ahead down this edge) and on its right (back), and likew
 edge.
 
 A vertex is left out where two edges meet in a straight line, and where simplification dropped it
-(:mod:`dualproto_wsi.vector.simplify`); where three or four edges meet it is kept. Either way that holds for all rings
-there, so neighbours always have the same vertices.
+(``simplify.py``); where three or four edges meet it is kept. Either way that holds for all rings there, so neighbours
+always have the same vertices.
 
 Where two cells of one label touch by a corner only, a ring may visit the vertex twice; such vertices are marked as a
-touch and the ring is split there when the region is complete (:mod:`dualproto_wsi.vector.rings`).
+touch and the ring is split there when the region is complete (:mod:`dualproto_wsi.vector.polygons.rings`).
 """
 
 from __future__ import annotations
 
-from dualproto_wsi.vector.chains import begin_chain, go_ahead, go_back, join_chains
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.trace_state import Int32, Int64, Record, Records, UInt8
+from dualproto_wsi.vector.polygons.chains import begin_chain, go_ahead, go_back, join_chains
+from dualproto_wsi.vector.polygons.state import Int32, Int64, Record, Records, UInt8
 
 Four = tuple[int, int, int, int]
 

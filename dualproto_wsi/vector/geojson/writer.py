@@ -25,21 +25,9 @@ import orjson
 
 from dualproto_wsi.classes import TissueClass
 from dualproto_wsi.settings import OBJECT_TYPES
-from dualproto_wsi.vector.coordinates import batches, encode_polygons
-from dualproto_wsi.vector.geojson_read import read_features, read_regions
-from dualproto_wsi.vector.output import SUFFIXES, Output, reported
-from dualproto_wsi.vector.region import Polygon, Region, region_id, to_region
-
-__all__ = [
-    "SUFFIXES",
-    "GeoJsonWriter",
-    "Parts",
-    "Region",
-    "read_features",
-    "read_regions",
-    "region_id",
-    "to_region",
-]
+from dualproto_wsi.vector.geojson.coordinates import batches, encode_polygons
+from dualproto_wsi.vector.geojson.output import Output, reported
+from dualproto_wsi.vector.region import Polygon, Region
 
 MEASUREMENT_PREFIX = "DualProto "
 """All our measurements begin with it: ``Area …`` or ``Num …`` would collide with columns of QuPath's own."""

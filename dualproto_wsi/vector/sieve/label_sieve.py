@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dualproto_wsi.vector.sieve_regions import (
+from dualproto_wsi.vector.sieve.regions import (
     COMPONENT,
     COMPONENTS,
     FIRST_TURN,
@@ -16,7 +16,7 @@ from dualproto_wsi.vector.sieve_regions import (
     end_map,
     take_rows,
 )
-from dualproto_wsi.vector.sieve_settle import final_rows, settle, write_rows
+from dualproto_wsi.vector.sieve.settle import final_rows, settle, write_rows
 
 Labels = npt.NDArray[np.uint8]
 CELLS_AT_ONCE = 1 << 19  # bounds what a part of a band takes in memory, whatever its labels

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.geojson import GeoJsonWriter, Parts
+from dualproto_wsi.vector.geojson.writer import GeoJsonWriter, Parts
 from dualproto_wsi.vector.polygons import TracedRegion
 from dualproto_wsi.vector.region import AREA, region_id, score_measurements, share_name, to_polygon
 

@@ -1,7 +1,7 @@
 """Kernels of the region tracer: one pass down the rows of a label map.
 
 A row is split into runs of equal labels, runs that touch runs of the row above join components (union-find), and the
-rings grow along the row of vertices in between (:mod:`dualproto_wsi.vector.turns`).
+rings grow along the row of vertices in between (:mod:`dualproto_wsi.vector.polygons.turns`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.trace_state import (
+from dualproto_wsi.vector.polygons.state import (
     BLOCKS,
     BLOCKS_A_CORNER,
     CORNERS,
@@ -26,7 +26,7 @@ from dualproto_wsi.vector.trace_state import (
     Records,
     UInt8,
 )
-from dualproto_wsi.vector.turns import turn
+from dualproto_wsi.vector.polygons.turns import turn
 
 Float32 = npt.NDArray[np.float32]
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.trace_state import Int32, UInt8
+from dualproto_wsi.vector.polygons.state import Int32, UInt8
 
 SIDE = 256
 REACH = 32

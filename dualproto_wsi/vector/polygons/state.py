@@ -25,7 +25,7 @@ BLOCK = np.dtype(
         ("step", np.uint8, (ROOM,)),
     ]
 )
-"""A few successive steps of a ring, from vertex to vertex; see :mod:`dualproto_wsi.vector.chains`."""
+"""A few successive steps of a ring, from vertex to vertex; see :mod:`dualproto_wsi.vector.polygons.chains`."""
 
 END = np.dtype([("block", np.int32), ("mate", np.int32), ("vertex", np.int64)])
 """An end of an open chain: the block that it grows in, the chain's other end, and its outermost vertex (-1: none yet).
