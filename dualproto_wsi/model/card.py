@@ -27,12 +27,57 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "stride_px": (int,),
     "temperature": (float, int),
     "bias": (list,),
+    "gate": (dict,),
     "training": (dict,),
     "scores": (dict,),
     "licence": (str,),
     "limits": (str,),
     "created_with": (dict,),
 }
+
+_OPTIONAL = {"gate"}  # bundles of before have none
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceGate:
+    """How far a window's own answer to "does it hold the class at all" counts in its map.
+
+    To every logit of class k ``strength * max(log(sigmoid(scale * pooled_k + bias_k)), floor)`` is added; pooled_k is
+    the class's score of the whole window. Windows overlap, and what is added is blended with their logits: a gate fades
+    from window to window. It is the soft form of the published code's multiplication by the image's labels.
+
+    Parameters
+    ----------
+    strength : float
+        0 switches the gate off; 1 takes the presence for a factor of the class's probability.
+    scale : float
+        Calibration of the presence: pooled scores are multiplied by it, …
+    bias : tuple of float
+        … and this is added, one a class. Empty means zeros.
+    floor : float
+        Least logarithm of a presence: how far a class can be pushed down, below 0.
+
+    Raises
+    ------
+    SettingsError
+        If a value is out of range.
+    """
+
+    strength: float = 0.0
+    scale: float = 1.0
+    bias: tuple[float, ...] = ()
+    floor: float = -4.0
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"strength is {self.strength}; use 0 (off) to 10": 0 <= self.strength <= 10,
+            f"scale is {self.scale}; it must be above 0": 0 < self.scale < math.inf,
+            f"bias is {list(self.bias)}; it must be finite": all(map(math.isfinite, self.bias)),
+            f"floor is {self.floor}; it must be below 0": -math.inf < self.floor < 0,
+        }
+        for problem, holds in checks.items():
+            if not holds:
+                raise SettingsError(f"gate: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +104,8 @@ class ModelCard:
         Calibration: logits are divided by it, …
     bias : tuple of float
         … and this is added, one a class. Empty means zeros.
+    gate : PresenceGate
+        How far the classes that a window holds count in its map; off unless the bundle says so.
     training : dict
         Training data and settings, plain data.
     scores : dict
@@ -88,6 +135,7 @@ class ModelCard:
     stride_px: int
     temperature: float = 1.0
     bias: tuple[float, ...] = ()
+    gate: PresenceGate = field(default_factory=PresenceGate)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
@@ -112,6 +160,9 @@ class ModelCard:
             f"bias has {len(self.bias)} finite values for {len(self.classes)} classes": (
                 len(self.bias) == len(self.classes) and all(map(math.isfinite, self.bias))
             ),
+            f"gate has a bias of {len(self.gate.bias)} values for {len(self.classes)} classes": (
+                len(self.gate.bias) in (0, len(self.classes))
+            ),
             f"classes have {sorted(counts)} descriptions; all need the same number, at least 1": (
                 len(counts) == 1 and 0 not in counts
             ),
@@ -127,6 +178,7 @@ class ModelCard:
         """Return plain data, with the version of its layout."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         data |= {"classes": self.classes.to_json(), "head": to_data(self.head), "bias": list(self.bias)}
+        data["gate"] = to_data(self.gate)
         return {"format": FORMAT, **data}
 
     @classmethod
@@ -142,9 +194,10 @@ class ModelCard:
         version = data.pop("format", None)
         if version != FORMAT:
             raise SettingsError(f"model card: its format is {version!r}; this version reads {FORMAT}")
-        for word, keys in (("unknown", set(data) - set(_TYPES)), ("missing", set(_TYPES) - set(data))):
+        for word, keys in (("unknown", set(data) - set(_TYPES)), ("missing", set(_TYPES) - _OPTIONAL - set(data))):
             if keys:
                 raise SettingsError(f"model card: {word} key {', '.join(sorted(keys))}")
+        data.setdefault("gate", {})
         for key, types in _TYPES.items():
             if not isinstance(data[key], types) or isinstance(data[key], bool):
                 raise SettingsError(f"model card: {key} must be of type {types[0].__name__}, not {data[key]!r}")
@@ -153,5 +206,6 @@ class ModelCard:
         except (TypeError, ValueError) as error:
             raise SettingsError(f"model card: bias must be a list of numbers, not {data['bias']!r}") from error
         data["classes"] = ClassScheme.from_json(data["classes"])
+        data["gate"] = from_data(PresenceGate, data["gate"], "model card: gate")
         data["head"] = from_data(HeadSettings, data["head"], "model card: head")
         return cls(**data)

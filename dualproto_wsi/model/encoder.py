@@ -21,7 +21,7 @@ LEVELS = 4
 
 
 class ImageEncoder(nn.Module):
-    """A frozen network from RGB pixels to four feature levels of one size and one number of channels.
+    """A frozen network from RGB pixels to four feature levels of one size.
 
     A subclass sets the attributes and writes :meth:`levels`. It never leaves evaluation mode, and its parameters take
     no gradient.
@@ -31,7 +31,7 @@ class ImageEncoder(nn.Module):
     name : str
         Name in the registry.
     dim : int
-        Channels D of every level.
+        Channels D of the deepest level; a shallow one may have the first channels only, the others being zero.
     grid_px : int
         Side of a cell of the feature grid, model px.
     step_px : int
@@ -77,8 +77,8 @@ class ImageEncoder(nn.Module):
 
         Returns
         -------
-        list of Tensor of float32, shape (N, dim, H / grid_px, W / grid_px)
-            From shallow to deep.
+        list of Tensor of float32, shape (N, C, H / grid_px, W / grid_px)
+            From shallow to deep; C is ``dim`` or less.
 
         Raises
         ------

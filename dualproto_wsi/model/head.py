@@ -99,8 +99,8 @@ class DualProtoHead(nn.Module):
 
         Parameters
         ----------
-        levels : sequence of Tensor of float, shape (N, in_dim, h, w)
-            The encoder's, one a scale.
+        levels : sequence of Tensor of float, shape (N, C, h, w)
+            The encoder's, one a scale; C is in_dim, or less in shallow levels that have the first channels only.
         """
         prototypes = self.bank()
         maps = [self.prototype_scores(level, scale, prototypes) for scale, level in enumerate(self._matched(levels))]
@@ -121,15 +121,30 @@ class DualProtoHead(nn.Module):
             With ``map="finest"`` the scores of the last scale of the largest size, and nothing else is computed;
             with ``map="mean"`` the mean of all scales brought to that size.
         """
+        return self.map_and_presence(levels)[0]
+
+    def map_and_presence(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the map of :meth:`logits`, and the class scores of the whole window.
+
+        Returns
+        -------
+        logits : Tensor of float32, shape (N, K, h * upsampling, w * upsampling)
+        pooled : Tensor of float32, shape (N, K)
+            As in :class:`HeadOutput`, mean over the scales of the map.
+        """
         prototypes = self.bank()
         matched = self._matched(levels)
         factors = self.settings.upsampling
         scales = list(range(len(factors)))
         if self.settings.map == "finest":
             scales = [max(scales, key=lambda scale: (factors[scale], scale))]
-        maps = (self._merge(self.prototype_scores(matched[scale], scale, prototypes)) for scale in scales)
-        enlarged = [enlarge(m, self.upsampling / factors[scale]) for m, scale in zip(maps, scales, strict=True)]
-        return torch.stack(enlarged).mean(0)
+        maps = [self.prototype_scores(matched[scale], scale, prototypes) for scale in scales]
+        pooled = [self._merge(scores.mean((2, 3))) for scores in maps]
+        enlarged = [
+            enlarge(self._merge(scores), self.upsampling / factors[scale])
+            for scores, scale in zip(maps, scales, strict=True)
+        ]
+        return torch.stack(enlarged).mean(0), torch.stack(pooled).mean(0)
 
     def prototype_scores(self, level: Tensor, scale: int, prototypes: Tensor) -> Tensor:
         """Return one scale's scores of all prototypes, float32 (N, P, H, W)."""
@@ -144,7 +159,8 @@ class DualProtoHead(nn.Module):
 
     def _matched(self, levels: Sequence[Tensor]) -> Sequence[Tensor]:
         scales = len(self.pyramid)
-        if len(levels) != scales or any(level.ndim != 4 or level.shape[1] != self.in_dim for level in levels):
+        channels = [level.shape[1] if level.ndim == 4 else 0 for level in levels]
+        if len(levels) != scales or min(channels) == 0 or max(channels) != self.in_dim:
             raise ValueError(
                 f"levels are {[tuple(level.shape) for level in levels]}; "
                 f"the head needs {scales} of (N, {self.in_dim}, h, w)"

@@ -83,8 +83,12 @@ class Refiner(nn.Module):
         self.expand_norm = make_norm(settings.norm, groups, out)
 
     def forward(self, level: Tensor) -> Tensor:
-        """Map (N, in_dim, h, w) to (N, prototype_dim, h, w) of unit length over the channels."""
-        x = F.silu(self.project_norm(self.project(level)))
+        """Map (N, C, h, w) to (N, prototype_dim, h, w) of unit length over the channels.
+
+        A level of fewer channels than ``in_dim`` counts as the first of them, the others being zero.
+        """
+        weight = self.project.weight[:, : level.shape[1]]
+        x = F.silu(self.project_norm(F.conv2d(level, weight)))
         return unit(self.expand_norm(self.expand(self.blocks(x))))
 
 

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dualproto_wsi.classes import ClassScheme
@@ -108,7 +109,10 @@ class Segmenter(nn.Module):
 
 
 class DualProtoSegmenter(Segmenter):
-    """Encoder, head and calibration; logits are the head's divided by the temperature, plus the bias of each class.
+    """Encoder, head, calibration and gate.
+
+    Logits are the head's divided by the temperature, plus the bias of each class, plus what the
+    :class:`~dualproto_wsi.model.card.PresenceGate` of the card says of the classes that the window holds.
 
     Parameters
     ----------
@@ -117,7 +121,12 @@ class DualProtoSegmenter(Segmenter):
     head : DualProtoHead
         For the encoder's channels and the card's classes.
     card : ModelCard
-        Says classes, resolution, window and calibration.
+        Says classes, resolution, window, calibration and gate.
+
+    Attributes
+    ----------
+    gate : float
+        Strength of the gate; starts as the card's, and may be set: 0 switches it off.
 
     Raises
     ------
@@ -130,6 +139,7 @@ class DualProtoSegmenter(Segmenter):
     card: ModelCard
     temperature: Tensor
     bias: Tensor
+    presence_bias: Tensor
 
     def __init__(self, encoder: ImageEncoder, head: DualProtoHead, card: ModelCard) -> None:
         super().__init__(encoder, card)
@@ -142,13 +152,20 @@ class DualProtoSegmenter(Segmenter):
         self.head = head
         self.register_buffer("temperature", torch.tensor(card.temperature), persistent=False)
         self.register_buffer("bias", torch.tensor(card.bias).view(1, -1, 1, 1), persistent=False)
+        self.gate = card.gate.strength
+        presence_bias = torch.tensor(card.gate.bias or (0.0,) * len(card.classes))
+        self.register_buffer("presence_bias", presence_bias, persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval()
 
     def logits(self, images: Tensor) -> Tensor:
         """Return calibrated logits of float images, (N, 3, H, W), RGB 0…1."""
-        logits: Tensor = self.head.logits(self.encoder.encode(images))
-        return logits / self.temperature + self.bias
+        logits, pooled = self.head.map_and_presence(self.encoder.encode(images))
+        logits = logits / self.temperature + self.bias
+        if not self.gate:
+            return logits
+        presence = F.logsigmoid(self.card.gate.scale * pooled + self.presence_bias).clamp_min(self.card.gate.floor)
+        return logits + self.gate * presence[:, :, None, None]
 
 
 def check_encoder(encoder: ImageEncoder, card: ModelCard) -> None:

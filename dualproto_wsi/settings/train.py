@@ -91,7 +91,7 @@ class TrainSettings:
     crop_sizes: tuple[int, ...] = (64, 96)
     min_points: int = 2
     window_px: int = 224
-    epochs: int = 24
+    epochs: int = 40
     batch_size: int = 3
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
@@ -99,7 +99,7 @@ class TrainSettings:
     balance: float = 0.5
     absence: float = 0.3
     diversity: float = 0.1
-    steadiness: float = 1.0
+    steadiness: float = 0.3
     stain: float = 0.15
     calibration: str = "temperature"
     gate: float = 0.0

@@ -21,6 +21,7 @@ from dualproto_wsi.workflow.objective import (
     WindowCrops,
     absence_loss,
     class_weights,
+    consistency_loss,
     crop_loss,
     diversity_loss,
     possible_classes,
@@ -138,12 +139,42 @@ def _loss(
     images = orient(torch.stack([window.pixels for window in windows]), orientation)
     chance = torch.Generator().manual_seed(int(rng.integers(2**31)))
     images = jitter_stain(images.to(weights.device), settings.stain, chance)
-    output = head(encoder.encode(images))
+    levels = encoder.encode(images)
+    output = head(levels)
     losses = [
         _scale_loss(orient_back(scores, orientation), windows, encoder.grid_px // factor, weights, settings)
         for scores, factor in zip(output.scores, settings.head.upsampling, strict=True)
     ]
-    return torch.stack(losses).mean() + settings.diversity * diversity_loss(output.prototypes, head.classes)
+    loss = torch.stack(losses).mean() + settings.diversity * diversity_loss(output.prototypes, head.classes)
+    if settings.steadiness and images.shape[2] >= 4 * encoder.step_px:
+        still = head.logits([level[:1] for level in levels])
+        loss = loss + settings.steadiness * _shift_loss(encoder, head, images[:1], still, rng)
+    return loss
+
+
+def _shift_loss(
+    encoder: ImageEncoder, head: DualProtoHead, image: Tensor, still: Tensor, rng: np.random.Generator
+) -> Tensor:
+    """Return how much the map of a window changes when the window moves by less than the encoder's step.
+
+    Parameters
+    ----------
+    encoder, head
+    image : Tensor of float32, shape (1, 3, side, side)
+    still : Tensor of float32, shape (1, K, h, w)
+        The window's map.
+    rng : Generator
+        Chooses where to.
+    """
+    cell_px = image.shape[2] // still.shape[2]
+    phases = encoder.step_px // cell_px
+    down, right = divmod(int(rng.integers(1, phases**2)), phases)
+    side = image.shape[2] // 2 // encoder.step_px * encoder.step_px  # a quarter of the window is enough to learn from
+    cells = side // cell_px
+    moved = head.logits(encoder.encode(image[:, :, down * cell_px :, right * cell_px :][:, :, :side, :side]))
+    inner = slice(cells // 6, cells - cells // 6)  # places near the border see the window's end
+    still = still[:, :, down : down + cells, right : right + cells]
+    return consistency_loss(still[:, :, inner, inner], moved[:, :, inner, inner])
 
 
 def _scale_loss(
@@ -161,13 +192,19 @@ def _scale_loss(
 
 
 @torch.inference_mode()
-def predict_logits(encoder: ImageEncoder, head: DualProtoHead, pixels: NDArray[np.uint8]) -> Tensor:
-    """Return the head's logits of a whole image in one window, float32 (K, h, w), on the CPU, not calibrated.
+def predict_logits(encoder: ImageEncoder, head: DualProtoHead, pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """Return the head's logits of a whole image in one window, not calibrated, and its scores of the window.
 
     The right and lower border are mirrored up to a multiple of the encoder's step; what lies there is in the result.
+
+    Returns
+    -------
+    logits : Tensor of float32, shape (K, h, w), on the CPU
+    pooled : Tensor of float32, shape (K,), on the CPU
     """
     images = pad(to_tensor(pixels)[None], encoder.step_px).to(encoder.mean.device)
-    return head.logits(encoder.encode(images))[0].float().cpu()
+    logits, pooled = head.map_and_presence(encoder.encode(images))
+    return logits[0].float().cpu(), pooled[0].float().cpu()
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:

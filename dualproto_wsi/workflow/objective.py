@@ -1,7 +1,7 @@
 """What training minimises.
 
-Pooled scores against the crops' image-level labels, no class where a crop says that there is none, and prototypes of a
-class kept apart.
+Pooled scores against the crops' image-level labels, no class where a crop says that there is none, prototypes of a
+class kept apart, and the same map from a window that lies a little elsewhere.
 """
 
 from __future__ import annotations
@@ -212,3 +212,15 @@ def diversity_loss(prototypes: Tensor, classes: int) -> Tensor:
     cosine = (grouped @ grouped.mT).triu(diagonal=1).clamp_min(0)
     pairs = classes * grouped.shape[1] * (grouped.shape[1] - 1) // 2
     return cosine.square().sum() / max(pairs, 1)
+
+
+def consistency_loss(one: Tensor, other: Tensor) -> Tensor:
+    """Return the mean over cells of the symmetric Kullback-Leibler divergence between two maps.
+
+    Parameters
+    ----------
+    one, other : Tensor of float32, shape (N, K, h, w)
+        Class logits of the same places.
+    """
+    p, q = one.log_softmax(1), other.log_softmax(1)
+    return ((p.exp() - q.exp()) * (p - q)).sum(1).mean()

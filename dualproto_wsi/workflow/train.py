@@ -27,7 +27,7 @@ from dualproto_wsi.model.segmenter import DualProtoSegmenter
 from dualproto_wsi.model.text import SentenceEncoder
 from dualproto_wsi.settings import TrainSettings, to_data
 from dualproto_wsi.stats.metrics import ConfusionMatrix
-from dualproto_wsi.workflow.calibrate import fit_temperature
+from dualproto_wsi.workflow.calibrate import FITS, Calibration, HeldOut, compare_fits, fit_gate, unsure_curve
 from dualproto_wsi.workflow.engine import choose_device
 from dualproto_wsi.workflow.evaluate import Evaluation, part_patients, score_images, score_points
 from dualproto_wsi.workflow.fit import LabelledImage, fit_head, predict_logits
@@ -65,7 +65,8 @@ def train_model(
 ) -> TrainReport:
     """Train a head on a frozen encoder and write it as a bundle.
 
-    Points of the data decide which classes a crop holds, and score the result; nothing else of them is used.
+    Points of the data decide which classes a crop holds, and score the result. Where in a crop they lie is used by the
+    calibration ``points`` alone.
 
     Parameters
     ----------
@@ -101,17 +102,21 @@ def train_model(
     ]
     job = _Job(settings, classes.names, encoder, text_features, labelled, listener)
     card = _card(output.stem, settings, classes, encoder, images)
-    folds = None
+    folds, calibration = None, dict[str, Any]()
     if settings.folds:
-        maps = job.held_out_maps(images)
-        temperature = fit_temperature(maps, [image.crops for image in labelled], card.stride_px)
-        card = replace(card, temperature=temperature)
+        held_out = job.held_out(images, card.stride_px)
+        fitted = FITS[settings.calibration](held_out)
+        card = replace(card, temperature=fitted.temperature, bias=fitted.bias)
+        card = replace(card, gate=fit_gate(held_out, settings.gate))
+        calibration = _calibration(held_out, job.parts(images), fitted, classes.names, settings.calibration)
         folds = ConfusionMatrix(classes.names)
-        for image, logits in zip(images, maps, strict=True):
-            score_points(folds, logits, card.stride_px, image)
+        for image, found in zip(images, held_out, strict=True):
+            score_points(folds, fitted.apply(found.scores.movedim(0, -1)).movedim(-1, 0), card.stride_px, image)
     model = DualProtoSegmenter(encoder, job.fit("final", range(len(images))), card).to(device)
     test = _test(model, root, settings, images)
-    model.card = replace(card, scores=_scores(settings, folds, test), training=card.training | _effort(started))
+    model.card = replace(
+        card, scores=_scores(settings, folds, test) | calibration, training=card.training | _effort(started)
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     save_bundle(output, model)
     return TrainReport(model.card, folds, test)
@@ -131,15 +136,36 @@ class _Job:
         images = [self.labelled[i] for i in chosen]
         return fit_head(self.encoder, images, self.names, self.text_features, self.settings, self.listener.epoch_done)
 
-    def held_out_maps(self, images: Sequence[PointImage]) -> list[Tensor]:
-        """Return logits of each image from a head that was fitted without its patient."""
-        maps: dict[int, Tensor] = {}
-        parts = patient_folds([image.patient for image in images], self.settings.folds, self.settings.seed)
-        for number, held_out in enumerate(parts, start=1):
-            rest = sorted(set(range(len(images))) - set(held_out))
+    def parts(self, images: Sequence[PointImage]) -> list[list[int]]:
+        """Return the folds of the images, whole patients."""
+        return patient_folds([image.patient for image in images], self.settings.folds, self.settings.seed)
+
+    def held_out(self, images: Sequence[PointImage], cell_px: int) -> list[HeldOut]:
+        """Return each image's scores from a head that was fitted without its patient."""
+        found: dict[int, HeldOut] = {}
+        for number, part in enumerate(self.parts(images), start=1):
+            rest = sorted(set(range(len(images))) - set(part))
             head = self.fit(f"fold {number}/{self.settings.folds}", rest)
-            maps |= {i: predict_logits(self.encoder, head, images[i].pixels) for i in held_out}
-        return [maps[i] for i in range(len(images))]
+            found |= {i: hold_out(self.encoder, head, images[i], self.labelled[i], cell_px) for i in part}
+        return [found[i] for i in range(len(images))]
+
+
+def hold_out(
+    encoder: ImageEncoder, head: DualProtoHead, image: PointImage, labelled: LabelledImage, cell_px: int
+) -> HeldOut:
+    """Score an image with a head that has not seen its patient."""
+    scores, pooled = predict_logits(encoder, head, image.pixels)
+    points, labels = torch.from_numpy(image.points), torch.from_numpy(image.labels)
+    return HeldOut(image.patient, scores, pooled, cell_px, labelled.crops, points, labels)
+
+
+def _calibration(
+    held_out: Sequence[HeldOut], parts: Sequence[Sequence[int]], fitted: Calibration, names: Sequence[str], chosen: str
+) -> dict[str, Any]:
+    return {
+        "calibration": {"chosen": chosen, "cross_validated": compare_fits(held_out, parts, names)},
+        "unsure": unsure_curve(held_out, fitted),
+    }
 
 
 def _test(

@@ -1,11 +1,12 @@
 """Does a place keep its label when the windows lie elsewhere? Agreement and cost over the overlap.
 
-The same part of a slide is mapped several times, the windows shifted by some cells: by a multiple of the encoder's
+The same part of a slide is mapped several times, the grid shifted by some cells: by a multiple of the encoder's
 coarsest step (16 px: 4 cells of the built-in model), so that only the windows' borders move, and by other numbers, so
-that the encoder's pixel grid moves too. Printed is the share of analysed cells that keep their label, and the number of
-windows relative to the first overlap.
+that the encoder's own grid moves over the picture too. Printed is the share of analysed cells that keep their label,
+and the number of windows relative to the first overlap.
 
     python tests/benchmarks/bench_shift.py SLIDE [--mpp X] [--model NAME|FILE] [--side-mm 2] [--overlaps 0,0.125,0.25]
+        [--gate STRENGTH]
 """
 
 from __future__ import annotations
@@ -65,8 +66,12 @@ def main() -> None:
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--side-mm", type=float, default=2.0)
     parser.add_argument("--overlaps", default="0,0.0625,0.125,0.25,0.5")
+    parser.add_argument("--gate", type=float, help="strength of the presence gate instead of the bundle's")
     given = parser.parse_args()
-    engine = Engine(load_model(given.model), InferenceSettings(device="auto"))
+    model = load_model(given.model)
+    if given.gate is not None:
+        model.gate = given.gate
+    engine = Engine(model, InferenceSettings(device="auto"))
     cell_um = engine.model.stride_px * engine.model.mpp
     with open_slide(given.slide, ReadSettings(given.mpp)) as reader:
         mpp = reader.info.require_mpp()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dualproto_wsi.errors import BundleInvalid, ModelNotFound, SettingsError, WeightsMismatch
-from dualproto_wsi.model.card import ModelCard
+from dualproto_wsi.model.card import ModelCard, PresenceGate
 from dualproto_wsi.model.checkpoint import find_model, list_models, load_model, read_card, save_bundle
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 
@@ -64,6 +64,34 @@ def test_logits_are_calibrated(segmenter):
         expected = raw / 2 + torch.tensor([0.5, 0.0, -0.5]).view(1, 3, 1, 1)
         torch.testing.assert_close(segmenter(images), expected)
         torch.testing.assert_close(segmenter(images.permute(0, 3, 1, 2).float() / 255), expected)
+
+
+def test_a_gate_pushes_down_what_the_window_does_not_hold(segmenter):
+    gate = PresenceGate(strength=0.5, scale=2.0, bias=(9.0, 0.0, -90.0), floor=-3.0)
+    gated = DualProtoSegmenter(segmenter.encoder, segmenter.head, replace(segmenter.card, gate=gate))
+    images = torch.randint(0, 256, (2, 32, 48, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        plain = segmenter(images)
+        levels = segmenter.encoder.encode(images.permute(0, 3, 1, 2).float() / 255)
+        pooled = segmenter.head(levels).pooled[-1]
+        presence = torch.sigmoid(2 * pooled + torch.tensor(gate.bias)).log().clamp_min(-3)
+        torch.testing.assert_close(gated(images), plain + 0.5 * presence[:, :, None, None], atol=1e-3, rtol=0)
+        gated.gate = 0.0
+        assert torch.equal(gated(images), plain)
+    assert (presence[:, 2] == -3).all() and (presence[:, 0] > -0.1).all()
+
+
+def test_the_gate_comes_back(segmenter, tmp_path):
+    gate = PresenceGate(0.25, 1.5, (1.0, 2.0, 3.0), -2.0)
+    path = tmp_path / "gated.safetensors"
+    save_bundle(path, DualProtoSegmenter(segmenter.encoder, segmenter.head, replace(segmenter.card, gate=gate)))
+    loaded = load_model(path)
+    assert (loaded.card.gate, loaded.gate) == (gate, 0.25)
+
+
+def test_a_card_without_a_gate_has_none(bundle):
+    rewrite(bundle, lambda tensors, card: card.pop("gate"))
+    assert load_model(bundle).gate == 0
 
 
 def test_logits_stay_float32_under_autocast(segmenter):
@@ -138,6 +166,11 @@ def test_a_card_that_is_not_json_is_refused(bundle, text, message):
         ("temperature", -1.0, "temperature is -1.0; it must be above 0"),
         ("bias", [1.0], "bias has 1 finite values for 3 classes"),
         ("bias", ["a", 1, 1], "bias must be a list of numbers"),
+        ("gate", {"strength": -1.0}, r"gate: strength is -1.0; use 0 \(off\) to 10"),
+        ("gate", {"scale": 0.0}, "gate: scale is 0.0; it must be above 0"),
+        ("gate", {"floor": 0.0}, "gate: floor is 0.0; it must be below 0"),
+        ("gate", {"bias": [1.0]}, "gate has a bias of 1 values for 3 classes"),
+        ("gate", {"width": 1}, "gate: unknown key 'width'"),
         ("window_px", 63, "window_px 63 must be a multiple of stride_px 4"),
         ("name", " ", "name must not be empty"),
         ("head", {"depth": 2}, "head: unknown key 'depth'"),

@@ -6,11 +6,11 @@ import torch
 
 from dualproto_wsi.data.crops import ABSENT, PRESENT, UNKNOWN, CropGrid
 from dualproto_wsi.errors import DataError
-from dualproto_wsi.workflow.calibrate import fit_temperature
 from dualproto_wsi.workflow.objective import (
     WindowCrops,
     absence_loss,
     class_weights,
+    consistency_loss,
     crop_loss,
     diversity_loss,
     pool_scores,
@@ -130,21 +130,10 @@ def test_diversity_is_zero_for_right_angles_and_one_for_copies() -> None:
     assert diversity_loss(torch.ones(2, 1), 2) == 0  # one prototype a class has no other to be like
 
 
-def test_temperature_is_found_again() -> None:
-    # cells of crops with one class each; their scores are three times too sure
+def test_equal_maps_are_consistent() -> None:
     generator = torch.Generator().manual_seed(0)
-    truth = torch.randint(0, 2, (40, 40), generator=generator)
-    noise = torch.randn(2, 160, 160, generator=generator)
-    wide = truth.repeat_interleave(4, 0).repeat_interleave(4, 1)
-    scores = torch.stack([(wide == 0).float(), (wide == 1).float()]) + noise
-    labels = np.stack([truth == 0, truth == 1]).astype(np.int8)
-    fine = fit_temperature([scores], [[grid(labels, 16, 16)]], 4)
-    coarse = fit_temperature([3 * scores], [[grid(labels, 16, 16)]], 4)
-    assert coarse / fine == pytest.approx(3, rel=1e-3)
-    # two unit normals one apart in both scores: the log odds are the difference of the scores
-    assert fine == pytest.approx(1, rel=0.25)
-
-
-def test_temperature_without_telling_crops() -> None:
-    assert fit_temperature([torch.randn(2, 8, 8)], [[grid(np.ones((2, 3, 3)))]], 4) == 1
-    assert fit_temperature([torch.randn(2, 2, 2)], [[grid(np.ones((2, 0, 0)))]], 4) == 1
+    one = torch.randn(1, 3, 5, 6, generator=generator)
+    other = one + 0.1 * torch.randn(1, 3, 5, 6, generator=generator)
+    assert float(consistency_loss(one, one + 7)) == pytest.approx(0, abs=1e-5)  # a logit counts beside the others only
+    assert 0 < float(consistency_loss(one, other)) < float(consistency_loss(one, one.flip(1)))
+    assert float(consistency_loss(one, other)) == pytest.approx(float(consistency_loss(other, one)))

@@ -134,7 +134,22 @@ def test_folds_calibrate_and_score_patients_held_out(data: Path, tmp_path: Path)
     assert report.folds.total == 12 * 80
     assert report.folds.accuracy > 0.6
     assert report.card.temperature != 1
-    assert report.card.scores["cross_validation"]["accuracy"] == pytest.approx(report.folds.accuracy, abs=1e-4)
+    scores = report.card.scores
+    assert scores["cross_validation"]["accuracy"] == pytest.approx(report.folds.accuracy, abs=1e-4)
+    assert scores["calibration"]["chosen"] == "temperature"
+    assert list(scores["calibration"]["cross_validated"]) == ["none", "temperature", "presence", "points"]
+    assert len(scores["unsure"]) == 5
+    assert report.card.gate.strength == 0
+    assert len(report.card.gate.bias) == 3
+    assert load_model(tmp_path / "a.safetensors").card.to_json() == report.card.to_json()
+
+
+@pytest.mark.parametrize("calibration", ["none", "points"])
+def test_the_calibration_is_chosen(data: Path, tmp_path: Path, calibration: str) -> None:
+    settings = replace(SETTINGS, epochs=1, folds=2, test_split="", calibration=calibration, gate=0.5)
+    card = train_model(data, tmp_path / "a.safetensors", settings, text_features=TEXT).card
+    assert (card.temperature == 1, card.bias == (0, 0, 0)) == (calibration == "none",) * 2
+    assert card.gate.strength == 0.5
 
 
 def test_a_class_that_no_crop_holds_is_refused(data: Path, tmp_path: Path) -> None:
@@ -174,6 +189,7 @@ def test_a_name_that_is_no_bundle_s(data: Path, tmp_path: Path) -> None:
         ({"sharpness": 0.0}, "sharpness is 0.0; it must be above 0"),
         ({"balance": -1.0}, "balance is -1.0; it cannot be negative"),
         ({"folds": 1}, "folds is 1; use 0, or 2 and more"),
+        ({"calibration": "x"}, "calibration is 'x'; choose one of none, temperature, presence, points"),
         ({"layout": "x"}, "layout is 'x'; choose one of brca-m2c"),
     ],
 )
