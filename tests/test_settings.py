@@ -76,6 +76,11 @@ def test_missing_toml(tmp_path):
         ),
         (lambda: InferenceSettings(model="zero-shot", encoder="conch"), "zero-shot needs prompts: --prompts bcss"),
         (lambda: InferenceSettings(encoder="conch"), "encoder is for model zero-shot only; a bundle has its own"),
+        (lambda: InferenceSettings(gate=11), "gate is 11; use 0"),
+        (
+            lambda: InferenceSettings(model="zero-shot", encoder="conch", prompts="bcss", gate=1.0),
+            "gate is for bundles only",
+        ),
         (lambda: InferenceSettings(prompts="bcss"), "prompts is for model zero-shot only"),
         (lambda: TrainSettings(encoder="conch"), "encoder is 'conch'; choose one of compact"),
         (lambda: OutputSettings(formats=()), "formats is empty; choose from geojson, geojson.gz"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from dualproto_wsi.slide.reader import SlideReader
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Density = npt.NDArray[np.float32]
+Polygon = Sequence[npt.NDArray[np.float64]]
 
 LARGEST_THUMBNAIL_PX = 24_000_000  # 20 mm square at 4 µm; finding tissue takes about 20 bytes a px
 LEVEL_REACH = 1.5  # a pyramid level up to this much coarser than asked for saves reading a finer one
@@ -23,6 +25,7 @@ INSIDE = 128  # of 255: where the smoothed outline runs
 SMOOTH_UM = 5.0  # sigma, takes grain off the colours; more would push the outline outwards
 OUTLINE_PX = 1.0  # sigma, rounds the outline
 ROWS_AT_ONCE = 128  # of colours: the fractions of so few rows stay in the processor's cache
+FIXED_POINT = 16  # steps to a px of polygons that are filled
 COLUMNS_AT_ONCE = 16_384  # cv2.warpAffine takes 32767 at most
 
 GLASS_MIN, GLASS_SPREAD, GLASS_PINK = 170, 32, 7  # glass: bright, near grey, never pink; 8-bit levels
@@ -75,6 +78,24 @@ class TissueMask:
     def colours(self) -> Pixels:
         """Colours of the tissue in the thumbnail, RGB, uint8 (n, 3)."""
         return np.asarray(self.thumbnail[self.field >= INSIDE])
+
+    def within(self, polygons: Iterable[Polygon]) -> TissueMask:
+        """Return the tissue that lies in polygons, to a pixel of the thumbnail.
+
+        Parameters
+        ----------
+        polygons : iterable of sequence of ndarray of float64, (n, 2)
+            Each a shell and its holes: rings of (x, y), level-0 px.
+        """
+        inside = np.zeros(self.field.shape, np.uint8)
+        scale = np.array([self.field.shape[1] / self.box.width, self.field.shape[0] / self.box.height])
+        for polygon in polygons:
+            rings = [(np.asarray(ring) - (self.box.x, self.box.y)) * scale - 0.5 for ring in polygon]
+            filled = np.zeros_like(inside)  # even-odd over the rings of one polygon only: two polygons may overlap
+            fixed = [np.rint(ring * FIXED_POINT).astype(np.int32) for ring in rings]
+            cv2.fillPoly(filled, fixed, 255, shift=FIXED_POINT.bit_length() - 1)
+            inside |= filled
+        return replace(self, field=np.minimum(self.field, inside))
 
     def sample(self, grid: LabelGrid, first_row: int, rows: int) -> Mask:
         """Tell which cells of some rows of a grid have their centre in tissue.

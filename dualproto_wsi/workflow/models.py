@@ -38,6 +38,8 @@ def prepare_model(settings: InferenceSettings) -> tuple[Segmenter, dict[str, Any
         zero_shot = build_zero_shot(settings.encoder, scheme, weights, tokenizer, cache_folder())
         return zero_shot, {"card": zero_shot.card.to_json()}
     model = load_model(settings.model, weights)
+    if settings.gate is not None:
+        model.gate = settings.gate
     return model, {"sha256": file_sha256(find_model(settings.model)), "card": model.card.to_json()}
 
 

@@ -251,3 +251,19 @@ def test_glass_colour():
 def test_real_slides_looked_at(shared, name, mpp, low, high):
     with open_slide(shared / "data/slides" / name) as slide:
         assert low < find_tissue(slide, TissueSettings(), mpp).fraction < high
+
+
+def test_only_what_lies_in_polygons_is_kept():
+    field = np.full((60, 80), 255, np.uint8)
+    field[:, 70:] = 0
+    mask = TissueMask(np.zeros((60, 80, 3), np.uint8), Box(100, 200, 800, 600), 0.5, field)
+    shell = np.array([[300.0, 300], [1000, 300], [1000, 600], [300, 600], [300, 300]])
+    hole = np.array([[400.0, 400], [500, 400], [500, 500], [400, 500], [400, 400]])
+    again = shell - (0, 50)
+    part = mask.within([(shell, hole)])
+    assert part.area_mm2 == pytest.approx((500 * 300 - 100 * 100) * 0.25e-6, rel=0.1)
+    assert part.field[25, 35] == 0  # in the hole
+    assert part.field[15, 25] == 255
+    assert not part.field[:, 70:].any()
+    assert mask.within([(shell, hole), (again,)]).field[25, 35] == 255
+    assert mask.field[0, 0] == 255

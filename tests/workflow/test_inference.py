@@ -37,8 +37,8 @@ def logits(engine, reader, plan, workers=2):
 def test_batch_size_and_threads_do_not_change_the_scores(model, small_slide):
     with open_slide(small_slide) as reader:
         plan = plan_for(reader, model)
-        one = logits(Engine(model, InferenceSettings(device="cpu", batch_size=1)), reader, plan, workers=1)
-        many = logits(Engine(model, InferenceSettings(device="cpu", batch_size=64)), reader, plan, workers=3)
+        one = logits(Engine(model, InferenceSettings(device="cpu", precision="fp32", batch_size=1)), reader, plan, workers=1)
+        many = logits(Engine(model, InferenceSettings(device="cpu", precision="fp32", batch_size=64)), reader, plan, workers=3)
     cells = model.window_px // model.stride_px
     assert one.shape == (plan.tiles, len(model.classes), cells, cells)
     assert plan.tiles >= 4
@@ -48,7 +48,7 @@ def test_batch_size_and_threads_do_not_change_the_scores(model, small_slide):
 def test_bf16_agrees_with_fp32_on_nearly_all_cells(model, small_slide):
     with open_slide(small_slide) as reader:
         plan = plan_for(reader, model, overlap=0)
-        full = logits(Engine(model, InferenceSettings(device="cpu")), reader, plan)
+        full = logits(Engine(model, InferenceSettings(device="cpu", precision="fp32")), reader, plan)
         half = logits(Engine(model, InferenceSettings(device="cpu", precision="bf16")), reader, plan)
     assert half.dtype == np.float32
     assert (full.argmax(1) == half.argmax(1)).mean() > 0.98
@@ -78,17 +78,23 @@ def test_a_gpu_that_is_not_there():
     assert choose_device("cpu") == torch.device("cpu")
 
 
-def test_precision_by_device():
-    assert choose_precision("auto", torch.device("cpu")) == "fp32"
-    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+@pytest.mark.parametrize(
+    ("can", "precision"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32"), ({}, "fp32")],
+)
+def test_precision_by_what_the_cpu_can(monkeypatch, can, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+    assert choose_precision("auto", torch.device("cpu")) == precision
+    assert choose_precision("fp32", torch.device("cpu")) == "fp32"
 
 
 @pytest.mark.slow
 def test_a_compiled_model_gives_the_same_scores(model, small_slide):
     with open_slide(small_slide) as reader:
         plan = plan_for(reader, model, overlap=0)
-        plain = logits(Engine(model, InferenceSettings(device="cpu")), reader, plan)
-        compiled = logits(Engine(load_model("builtin"), InferenceSettings(device="cpu", compile=True)), reader, plan)
+        plain = logits(Engine(model, InferenceSettings(device="cpu", precision="fp32")), reader, plan)
+        settings = InferenceSettings(device="cpu", precision="fp32", compile=True)
+        compiled = logits(Engine(load_model("builtin"), settings), reader, plan)
     np.testing.assert_allclose(plain, compiled, atol=1e-3)
 
 

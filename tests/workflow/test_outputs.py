@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dualproto_wsi.classes import UNSURE, UNSURE_NAME, ClassScheme
-from dualproto_wsi.settings import LabelSettings, OutputSettings, RefineSettings, SegmentSettings
+from dualproto_wsi.settings import InferenceSettings, LabelSettings, OutputSettings, RefineSettings, SegmentSettings
 from dualproto_wsi.vector.geojson import read_features, read_regions
 from dualproto_wsi.vector.geojson.merge import ANALYSED_NAME, REGIONS
 from dualproto_wsi.vector.geojson.squares import ANALYSED
@@ -20,10 +20,20 @@ from dualproto_wsi.workflow.verify import verify_run
 PLAIN = LabelSettings()
 
 
-def run(slide: Path, out: Path, labels: LabelSettings = PLAIN, refine: str = "none", **output: object):
+def run(
+    slide: Path,
+    out: Path,
+    labels: LabelSettings = PLAIN,
+    refine: str = "none",
+    gate: float | None = None,
+    **output: object,
+):
     """Map a slide; polygons, rasters, table and record agree, whatever the settings."""
     settings = SegmentSettings(
-        labels=labels, refine=RefineSettings(refine), output=OutputSettings(overlay=False, **output)
+        inference=InferenceSettings(gate=gate),
+        labels=labels,
+        refine=RefineSettings(refine),
+        output=OutputSettings(overlay=False, **output),
     )
     (outcome,) = segment_slides([slide], out, settings)
     assert outcome.status == "done", outcome.error
@@ -70,6 +80,12 @@ def test_refinement_moves_borders_and_keeps_confidence(plain, small_slide, tmp_p
     assert np.array_equal(refined > 0, plain[2] > 0)
     assert 0.001 < (refined != plain[2]).mean() < 0.3
     assert outcome.analysed_mm2 == pytest.approx(plain[0].analysed_mm2)
+
+
+def test_the_gate_lowers_classes_that_a_window_does_not_seem_to_hold(plain, small_slide, tmp_path):
+    _, _, gated = run(small_slide, tmp_path, gate=5.0)
+    assert np.array_equal(gated > 0, plain[2] > 0)
+    assert (gated != plain[2]).mean() > 0.001
 
 
 def test_one_feature_a_class(plain, small_slide, tmp_path):
