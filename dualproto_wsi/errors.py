@@ -12,6 +12,7 @@ The tree::
     │   ├── BundleInvalid          (ValueError)    the file is not a bundle of ours, or a damaged one
     │   └── WeightsMismatch        (ValueError)    keys or shapes differ from what the model needs
     ├── DeviceUnavailable          (RuntimeError)
+    ├── WorkerLost             (RuntimeError)  a process that should do slides died before it could
     ├── MissingDependency          (ImportError)   an optional package is needed for what was asked
     ├── SettingsError              (ValueError)
     ├── DataError                  (ValueError)    training or evaluation data
@@ -64,6 +65,10 @@ class WeightsMismatch(ModelError, ValueError):
 
 class DeviceUnavailable(DualProtoError, RuntimeError):
     """The compute device asked for is not there."""
+
+
+class WorkerLost(DualProtoError, RuntimeError):
+    """A process that should do slides died before it was ready."""
 
 
 class MissingDependency(DualProtoError, ImportError):

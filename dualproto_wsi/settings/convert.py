@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import json
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +50,9 @@ def from_data(cls: type[T], data: dict[str, Any], where: str = "settings") -> T:
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(data) - set(hints))
     if unknown:
-        raise SettingsError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(hints))}")
+        near = difflib.get_close_matches(unknown[0], hints, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(hints))}{meant}")
     try:
         return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
     except SettingsError as error:
@@ -83,10 +88,51 @@ def load_toml(cls: type[T], path: Path) -> T:
     SettingsError
         If the file is missing, is not TOML, or has an unknown key or a wrong value.
     """
+    return from_data(cls, read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file as plain data.
+
+    Raises
+    ------
+    SettingsError
+        If the file is missing, cannot be read, or is not TOML.
+    """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such settings file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as a settings file: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
-    return from_data(cls, data, str(path))
+
+
+def to_toml(data: Mapping[str, Mapping[str, Any]], notes: Mapping[tuple[str, str], str] | None = None) -> str:
+    """Write settings as TOML that :func:`load_toml` reads back.
+
+    Parameters
+    ----------
+    data : mapping
+        Sections of values, as :func:`to_data` returns them: text, numbers, truth values and lists of those. None is
+        written as a comment, since TOML has no word for it: a key that is absent means the default.
+    notes : mapping, optional
+        A comment for some (section, key).
+    """
+    sections = []
+    for section, values in data.items():
+        lines = [f"# {key} is not set" if value is None else f"{key} = {_toml(value)}" for key, value in values.items()]
+        texts = [(notes or {}).get((section, key), "") for key in values]
+        width = max(map(len, lines), default=0)
+        noted = [f"{line:<{width}}  # {text}" if text else line for line, text in zip(lines, texts, strict=True)]
+        sections.append("\n".join([f"[{section}]", *noted]) + "\n")
+    return "\n".join(sections)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from dualproto_wsi.settings.checks import one_of, require
 from dualproto_wsi.settings.refine import RefineSettings
+from dualproto_wsi.settings.run import RunSettings
 
 READERS = ("auto", "jpeg", "openslide", "tiatoolbox")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -97,7 +98,7 @@ class InferenceSettings:
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     precision : str
-        ``auto`` (bf16 on a GPU that has it, else fp16; fp32 on a CPU), ``fp32``, ``bf16`` or ``fp16``.
+        ``auto`` (bf16 where the GPU or CPU has it; else fp16 on a GPU, fp32 on a CPU), ``fp32``, ``bf16`` or ``fp16``.
     batch_size : int
         Windows a forward pass; 0 chooses by device.
     compile : bool
@@ -108,6 +109,8 @@ class InferenceSettings:
         Classes and descriptions of ``zero-shot``: a vocabulary's name or file.
     weights, tokenizer : str
         The user's files of a gated encoder; empty looks in the usual places.
+    gate : float or None
+        How far the classes that a window seems to hold count in its map, 0 (not at all) to 10; None: as the bundle says.
     """
 
     model: str = "builtin"
@@ -119,11 +122,13 @@ class InferenceSettings:
     prompts: str = ""
     weights: str = ""
     tokenizer: str = ""
+    gate: float | None = None
 
     def __post_init__(self) -> None:
         if self.model == ZERO_SHOT:
             require(bool(self.encoder), "zero-shot needs an encoder: --encoder conch, or open_clip:MODEL")
             require(bool(self.prompts), "zero-shot needs prompts: --prompts bcss, or a file of your own classes")
+            require(self.gate is None, "gate is for bundles only; a zero-shot model does not say what a window holds")
         else:
             for name in ("encoder", "prompts", "tokenizer"):
                 require(not getattr(self, name), f"{name} is for model {ZERO_SHOT} only; a bundle has its own")
@@ -132,6 +137,7 @@ class InferenceSettings:
             f"device is {self.device!r}; use auto, cpu, cuda or cuda:N",
         )
         one_of("precision", self.precision, PRECISIONS)
+        require(self.gate is None or 0 <= self.gate <= 10, f"gate is {self.gate}; use 0 (off) to 10")
         require(
             0 <= self.batch_size <= 4096,
             f"batch_size is {self.batch_size}; use 1 to 4096, or 0 for automatic",
@@ -229,3 +235,4 @@ class SegmentSettings:
     refine: RefineSettings = field(default_factory=RefineSettings)
     labels: LabelSettings = field(default_factory=LabelSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    run: RunSettings = field(default_factory=RunSettings)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from dualproto_wsi.errors import OutputError
-from dualproto_wsi.workflow.record import RECORD
+from dualproto_wsi.settings import FORMATS
+from dualproto_wsi.workflow.fingerprint import slide_sha256
+from dualproto_wsi.workflow.record import CONFIDENCE, LABELS, OVERLAY, RECORD
 
 
 def result_folders(slides: list[Path], out: Path) -> list[Path]:
@@ -38,18 +41,52 @@ def result_folders(slides: list[Path], out: Path) -> list[Path]:
         raise OutputError(f"{out}: is a file; -o needs a folder")
     count = Counter(slide.name.casefold() for slide in slides)
     return [
-        out / (_hashed(slide) if count[slide.name.casefold()] > 1 or _taken(out / slide.name, slide) else slide.name)
+        own_folder(slide, out)
+        if count[slide.name.casefold()] > 1 or is_taken(out / slide.name, slide)
+        else out / slide.name
         for slide in slides
     ]
 
 
-def _hashed(slide: Path) -> str:
-    return f"{slide.name}--{hashlib.sha256(str(slide.resolve().parent).encode()).hexdigest()[:8]}"
+def own_folder(slide: Path, out: Path) -> Path:
+    """Return a result folder that no other slide of that name gets."""
+    return out / f"{slide.name}--{hashlib.sha256(str(slide.resolve().parent).encode()).hexdigest()[:8]}"
 
 
-def _taken(folder: Path, slide: Path) -> bool:
+def is_taken(folder: Path, slide: Path) -> bool:
+    """Tell whether a folder holds results of another slide; a slide that was moved, unchanged, is itself."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Path(record["slide"]["path"]).resolve() != slide.resolve()
-    except (FileNotFoundError, KeyError, ValueError, TypeError):
+        earlier = Path(record["slide"]["path"])
+        if earlier.resolve() == slide.resolve():
+            return False
+        return earlier.exists() or record["fingerprint"]["slide"] != slide_sha256(slide)
+    except KeyError:
+        return "slide" in record
+    except (OSError, ValueError, TypeError):
         return False
+
+
+def drop_unfinished(folder: Path, slide: str, pid: int | None = None) -> None:
+    """Remove what a process left that did not finish a slide; the folder, too, when nothing else is in it.
+
+    Results with a record are whole and stay.
+
+    Parameters
+    ----------
+    folder : Path
+        A slide's result folder that this process has claimed, or whose claimant has ended.
+    slide : str
+        File name of the slide.
+    pid : int or None
+        Of the process; None: any.
+    """
+    if not folder.is_dir():
+        return
+    for path in folder.glob(f"*.{pid or '[0-9]*'}.tmp"):
+        path.unlink(missing_ok=True)
+    if not (folder / RECORD).exists():
+        for name in (LABELS, CONFIDENCE, OVERLAY, *(f"{slide}.{suffix}" for suffix in FORMATS)):
+            (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()

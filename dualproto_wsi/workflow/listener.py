@@ -10,19 +10,78 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Hears of a run's progress; every method does nothing until it is overridden."""
+    """Hears of a run's progress; every method does nothing until it is overridden.
+
+    Several slides may be under way at a time.
+    """
 
     def run_started(self, slides: list[Path], engine: str) -> None:
         """Hear that the slides are known and the model is ready; ``engine`` says which one and where it runs."""
 
+    def slide_started(self, slide: Path) -> None:
+        """Hear that a slide is looked at."""
+
     def slide_planned(self, slide: Path, tiles: int) -> None:
         """Hear how many windows a slide needs."""
 
-    def tiles_done(self, count: int) -> None:
-        """Hear that so many more windows went through the model."""
+    def tiles_done(self, slide: Path, count: int) -> None:
+        """Hear that so many more windows of a slide went through the model."""
 
     def slide_finished(self, outcome: SlideOutcome) -> None:
         """Hear what became of a slide."""
+
+    def waiting(self, slides: list[Path]) -> None:
+        """Hear that these slides are all that is left, and that other processes work on them."""
+
+    def run_ended(self) -> None:
+        """Hear that there is no more to come, also when the run is stopped before all slides are finished."""
+
+
+class Listeners(Listener):
+    """Tells several listeners.
+
+    Parameters
+    ----------
+    *listeners : Listener
+    """
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def run_started(self, slides: list[Path], engine: str) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.run_started(slides, engine)
+
+    def slide_started(self, slide: Path) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.slide_started(slide)
+
+    def slide_planned(self, slide: Path, tiles: int) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.slide_planned(slide, tiles)
+
+    def tiles_done(self, slide: Path, count: int) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.tiles_done(slide, count)
+
+    def slide_finished(self, outcome: SlideOutcome) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.slide_finished(outcome)
+
+    def waiting(self, slides: list[Path]) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.waiting(slides)
+
+    def run_ended(self) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.run_ended()
 
 
 class TrainListener:

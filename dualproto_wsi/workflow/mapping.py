@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.settings import LabelSettings
+from dualproto_wsi.settings import LabelSettings, SegmentSettings
 from dualproto_wsi.vector.labelling import label_cells, probabilities_of
 from dualproto_wsi.vector.mosaic import ColourMosaic, ScoreMosaic
 from dualproto_wsi.vector.sieve import LabelSieve
+from dualproto_wsi.workflow.inference import Loaded, predict, read_ahead
+from dualproto_wsi.workflow.outputs import MapFiles, SlideOutputs
+from dualproto_wsi.workflow.refine import BandRefiner, build_refiner
 
 if TYPE_CHECKING:
+    from dualproto_wsi.slide.reader import SlideReader
+    from dualproto_wsi.slide.tiling import TilePlan
     from dualproto_wsi.slide.tissue import TissueMask
-    from dualproto_wsi.workflow.inference import Loaded
-    from dualproto_wsi.workflow.outputs import SlideOutputs
-    from dualproto_wsi.workflow.refine import BandRefiner
+    from dualproto_wsi.workflow.engine import Engine
     from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 BAND = 256
@@ -147,3 +152,62 @@ class HeldProbabilities:
         if not rows:
             return np.zeros((0, 0, 0), np.float32)
         return np.stack(rows, axis=1).astype(np.float32)
+
+
+def map_slide(
+    reader: SlideReader,
+    grid: LabelGrid,
+    tissue: TissueMask,
+    plan: TilePlan,
+    engine: Engine,
+    settings: SegmentSettings,
+    files: MapFiles,
+    clock: Stopwatch,
+    tiles_done: Callable[[int], None] = lambda count: None,
+) -> SlideOutputs:
+    """Run the windows of a plan through the model, and write what comes of them.
+
+    Parameters
+    ----------
+    reader : SlideReader
+    grid : LabelGrid
+        The cells to label.
+    tissue : TissueMask
+    plan : TilePlan
+        Windows on that grid.
+    engine : Engine
+    settings : SegmentSettings
+    files : MapFiles
+        Where the results go.
+    clock : Stopwatch
+        Gets the seconds of every step.
+    tiles_done : callable
+        Hears how many more windows went through the model.
+
+    Returns
+    -------
+    SlideOutputs
+        Closed; has areas and the number of regions.
+
+    Raises
+    ------
+    SlideUnreadable
+        If the pixels cannot be decoded.
+    OutputError
+        If a file cannot be written.
+    """
+    model, classes = engine.model, len(engine.model.classes)
+    with ExitStack() as stack:
+        made = build_refiner(settings.refine, engine.device, model.stride_px, tissue.colours)
+        refiner = stack.enter_context(BandRefiner(made, grid.columns, classes)) if made else None
+        unsure = settings.labels.unsure_below > 0
+        outputs = stack.enter_context(SlideOutputs(grid, model.classes, files, settings.output, unsure, clock))
+        window = model.window_px // model.stride_px
+        mapper = SlideMapper(grid, classes, window, tissue, settings.labels, refiner, outputs, clock)
+        loaded = read_ahead(reader, plan.blocks, settings.read.workers, colours=refiner is not None)
+        for blocks, logits in predict(engine, loaded, clock):
+            mapper.add(blocks, logits)
+            tiles_done(len(logits))
+        mapper.finish()
+        outputs.finish()
+    return outputs

@@ -24,9 +24,8 @@ from dualproto_wsi.vector.labelling import confidence_percent
 from dualproto_wsi.vector.polygons import MOST_CELLS, RegionTracer, TracedRegion
 from dualproto_wsi.vector.raster import RasterWriter
 from dualproto_wsi.vector.region import to_region
+from dualproto_wsi.workflow.record import CONFIDENCE, LABELS, OVERLAY
 from dualproto_wsi.workflow.stopwatch import Stopwatch
-
-LABELS, CONFIDENCE, OVERLAY = "labels.tif", "confidence.tif", "overlay.png"
 
 
 def drop_stale(folder: Path, slide: str, settings: OutputSettings) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dualproto_wsi
-from dualproto_wsi.files import absolute, replacing
+from dualproto_wsi.files import absolute, file_sha256, replacing
 from dualproto_wsi.settings import SegmentSettings, to_data
 
 if TYPE_CHECKING:
     from dualproto_wsi.slide.reader import SlideInfo
 
 RECORD = "record.json"
+LABELS, CONFIDENCE, OVERLAY = "labels.tif", "confidence.tif", "overlay.png"
 
 PACKAGES = (
     "torch", "timm", "open_clip_torch", "tiatoolbox", "openslide-python", "openslide-bin", "shapely", "numpy", "numba",
@@ -73,8 +74,29 @@ def slide_record(info: SlideInfo) -> dict[str, Any]:
 
 
 def settings_record(settings: SegmentSettings) -> dict[str, Any]:
-    """Return the settings as plain data."""
-    return to_data(settings)
+    """Return the settings as plain data, without those of the run, which are no part of what became of a slide."""
+    return {section: values for section, values in to_data(settings).items() if section != "run"}
+
+
+def outputs_record(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of result files, by name."""
+    return {name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)} for name in names}
+
+
+def command_record() -> dict[str, Any]:
+    """Return the command line and the folder it was given in."""
+    return {"argv": sys.argv, "cwd": str(Path.cwd())}
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a slide whose results are whole: each file there, with its size; else None."""
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        sizes = {name: told["bytes"] for name, told in record["outputs"].items()}
+        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record if whole else None
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

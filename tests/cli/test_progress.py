@@ -3,10 +3,12 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from dualproto_wsi.cli.progress import BarListener, LineListener
+from dualproto_wsi.cli.progress import BarListener, LineListener, console_listener
+from dualproto_wsi.errors import OutputError
 from dualproto_wsi.workflow.outcome import SlideOutcome
 
 DONE = SlideOutcome(
@@ -21,16 +23,27 @@ DONE = SlideOutcome(
 )
 
 
-def play(listener):
-    listener.run_started([Path("x/a.svs"), Path("b.svs"), Path("c.svs")], "model on cpu in fp32")
+def play(listener, *more: Path):
+    listener.run_started([Path("x/a.svs"), Path("b.svs"), Path("c.svs"), *more], "model on cpu in fp32")
     listener.slide_planned(Path("x/a.svs"), 4)
-    listener.tiles_done(1)
-    listener.tiles_done(3)
+    listener.tiles_done(Path("x/a.svs"), 1)
+    listener.tiles_done(Path("x/a.svs"), 3)
     listener.slide_finished(DONE)
     listener.slide_finished(SlideOutcome(Path("b.svs"), None, "failed", error="b.svs: the file is empty"))
     listener.slide_finished(SlideOutcome(Path("c.svs"), Path("out/c.svs"), "empty", seconds=1))
 
 
+def end(listener):
+    listener.slide_finished(SlideOutcome(Path("d.svs"), Path("out/d.svs"), "done", skipped=True))
+    listener.waiting([Path("e.svs")])
+    listener.run_ended()
+
+
+ENDING = [
+    "d.svs: skipped (done before, unchanged)",
+    "waiting for 1 slide(s) that another process works on: e.svs …",
+    "4 slide(s): 2 done, 1 empty, 1 failed (1 of them were there already)",
+]
 OUTCOMES = [
     "a.svs: 1.23 mm² analysed: Tumor 25%; 7 regions, 4 windows, 2.0 s",
     "failed: b.svs: the file is empty",
@@ -42,7 +55,7 @@ def test_lines():
     lines: list[str] = []
     play(LineListener(lines.append, every_s=0))
     assert lines[:2] == ["3 slide(s), model on cpu in fp32", "a.svs: 4 windows …"]
-    assert lines[2].startswith("a.svs: 1 of 4 windows, about ")
+    assert lines[2].startswith("a.svs: 1 of 4 windows; 0 of 3 slides, 0 failed, ")
     assert lines[-3:] == OUTCOMES
 
 
@@ -60,3 +73,24 @@ def test_bars_print_the_outcomes_and_end_full():
     assert all(outcome in text for outcome in OUTCOMES)
     (slides,) = progress.tasks
     assert (slides.completed, slides.total) == (3, 3)
+
+
+def test_the_end_is_told_in_lines_and_below_bars():
+    lines: list[str] = []
+    listener = LineListener(lines.append)
+    play(listener, Path("d.svs"))
+    end(listener)
+    assert lines[-3:] == ENDING
+    progress = Progress(console=Console(file=io.StringIO(), force_terminal=True, width=200))
+    with progress:
+        listener = BarListener(progress)
+        play(listener, Path("d.svs"))
+        end(listener)
+    text = progress.console.file.getvalue()
+    assert all(line in text for line in ENDING)
+    assert "slides, 1 failed, " in text
+
+
+def test_a_log_file_that_cannot_be_made(tmp_path):
+    with pytest.raises(OutputError, match=r"--log-file .*: cannot be written"), console_listener(tmp_path):
+        pass

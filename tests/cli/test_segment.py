@@ -26,7 +26,7 @@ def test_a_slide_and_three_broken_ones(small_slide, tmp_path):
     (slides / "empty.svs").touch()
     (slides / "text.svs").write_text("not a slide\n" * 100)
     missing = tmp_path / "gone.svs"
-    result = run("segment", slides, missing, "-o", tmp_path / "out", "--device", "cpu")
+    result = run("segment", slides, missing, "-o", tmp_path / "out", "--device", "cpu", "--no-isolate")
     assert result.exit_code == 1
     found = {row["slide"]: row for row in rows(tmp_path / "out")}
     assert {name: row["status"] for name, row in found.items()} == {
@@ -47,7 +47,7 @@ def test_a_slide_and_three_broken_ones(small_slide, tmp_path):
 def test_formats_object_type_and_overlay_are_as_asked(small_slide, tmp_path):
     result = run(
         "segment", small_slide, "-o", tmp_path, "--formats", "geojson.gz", "--object-type", "detection", "--no-overlay",
-        "--batch-size", 3, "--overlap", 0.5, "--device", "cpu",
+        "--batch-size", 3, "--overlap", 0.5, "--device", "cpu", "--no-isolate",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     folder = tmp_path / "small.tif"
@@ -59,10 +59,10 @@ def test_formats_object_type_and_overlay_are_as_asked(small_slide, tmp_path):
 
 def test_a_slide_without_pixel_size_needs_mpp(tmp_path, make_slide):
     slide = make_slide(tmp_path / "bare.tif", 300, 300, mpp=None)
-    result = run("segment", slide, "-o", tmp_path / "a", "--device", "cpu")
+    result = run("segment", slide, "-o", tmp_path / "a", "--device", "cpu", "--no-isolate")
     assert result.exit_code == 1
     assert rows(tmp_path / "a")[0]["error"].startswith("bare.tif: no pixel size in the file; pass --mpp")
-    result = run("segment", slide, "-o", tmp_path / "b", "--device", "cpu", "--mpp", 0.5)
+    result = run("segment", slide, "-o", tmp_path / "b", "--device", "cpu", "--mpp", 0.5, "--no-isolate")
     assert result.exit_code == 0
     assert rows(tmp_path / "b")[0]["mpp_source"] == "option --mpp"
 
@@ -81,7 +81,7 @@ def test_a_slide_without_pixel_size_needs_mpp(tmp_path, make_slide):
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(small_slide, tmp_path, arguments, message):
-    result = run("segment", small_slide, "-o", tmp_path / "out", *arguments)
+    result = run("segment", small_slide, "-o", tmp_path / "out", "--no-isolate", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
@@ -97,5 +97,5 @@ def test_out_that_is_a_file(small_slide, tmp_path):
 def test_debug_shows_the_traceback(small_slide, tmp_path):
     from dualproto_wsi.errors import ModelNotFound
 
-    result = run("--debug", "segment", small_slide, "-o", tmp_path / "out", "--model", "nothing")
+    result = run("--debug", "segment", small_slide, "-o", tmp_path / "out", "--model", "nothing", "--no-isolate")
     assert isinstance(result.exception, ModelNotFound)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dualproto_wsi.errors import OutputError
-from dualproto_wsi.workflow.folders import result_folders
+from dualproto_wsi.workflow.folders import drop_unfinished, result_folders
 
 
 def test_a_folder_has_the_slides_name(tmp_path):
@@ -41,3 +41,22 @@ def test_out_must_not_be_a_file(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(OutputError, match="out: is a file; -o needs a folder"):
         result_folders([], tmp_path / "out")
+
+
+def test_what_was_not_finished_goes_and_whole_results_stay(tmp_path):
+    folder = tmp_path / "a.svs"
+    folder.mkdir()
+    names = ["labels.tif", "a.svs.geojson", "record.json", "labels.tif.123.tmp", "overlay.png.77.tmp", "notes.tmp"]
+    for name in names:
+        (folder / name).touch()
+    drop_unfinished(folder, "a.svs", 123)
+    assert {path.name for path in folder.iterdir()} == {*names} - {"labels.tif.123.tmp"}
+    drop_unfinished(folder, "a.svs")
+    assert {path.name for path in folder.iterdir()} == {"labels.tif", "a.svs.geojson", "record.json", "notes.tmp"}
+    (folder / "record.json").unlink()
+    drop_unfinished(folder, "a.svs")
+    assert {path.name for path in folder.iterdir()} == {"notes.tmp"}
+    (folder / "notes.tmp").unlink()
+    drop_unfinished(folder, "a.svs")
+    drop_unfinished(tmp_path / "never", "a.svs")
+    assert not folder.exists()

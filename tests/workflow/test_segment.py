@@ -11,6 +11,7 @@ from dualproto_wsi.classes import ClassScheme
 from dualproto_wsi.errors import SlideNotFound
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.settings import OutputSettings, ReadSettings, SegmentSettings, TilingSettings
+from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.vector.geojson import read_regions
 from dualproto_wsi.vector.raster import read_raster
 from dualproto_wsi.vector.rasterise import rasterise
@@ -150,7 +151,7 @@ def test_listener_hears_of_everything(tmp_path, small_slide):
         def slide_planned(self, slide, tiles):
             self.heard.append(("planned", slide.name, tiles))
 
-        def tiles_done(self, count):
+        def tiles_done(self, slide, count):
             self.tiles += count
 
         def slide_finished(self, outcome):
@@ -165,9 +166,9 @@ def test_listener_hears_of_everything(tmp_path, small_slide):
 
 
 def test_an_unexpected_error_costs_one_slide_and_is_logged(tmp_path, small_slide, monkeypatch, caplog):
-    from dualproto_wsi.workflow import segment
+    from dualproto_wsi.workflow import slide_job
 
-    real = segment.find_tissue
+    real = slide_job.analysed_tissue
     calls = iter([True, False])
 
     def fails_once(*arguments):
@@ -175,7 +176,7 @@ def test_an_unexpected_error_costs_one_slide_and_is_logged(tmp_path, small_slide
             raise ZeroDivisionError("by nothing")
         return real(*arguments)
 
-    monkeypatch.setattr(segment, "find_tissue", fails_once)
+    monkeypatch.setattr(slide_job, "analysed_tissue", fails_once)
     slides = [small_slide, tmp_path / "small2.tif"]
     slides[1].write_bytes(small_slide.read_bytes())
     first, second = segment_slides(slides, tmp_path / "out", SegmentSettings())
@@ -184,7 +185,23 @@ def test_an_unexpected_error_costs_one_slide_and_is_logged(tmp_path, small_slide
     assert "Traceback" in caplog.text
 
 
-def test_frames_differ_by_the_bounds(tmp_path, shared):
+def test_frames_differ_by_the_bounds(tmp_path, shared, monkeypatch):
+    from dualproto_wsi.workflow import slide_job
+
+    def open_in_pink(path, settings):
+        """Open the slide, and show its square in the colour of tissue: it is red, and red counts as ink."""
+        reader = open_slide(path, settings)
+        read = reader.read
+
+        def read_in_pink(box, size):
+            pixels = read(box, size)
+            pixels[pixels[..., 1] < 128] = (214, 150, 190)
+            return pixels
+
+        reader.read = read_in_pink
+        return reader
+
+    monkeypatch.setattr(slide_job, "open_slide", open_in_pink)
     slide = shared / "data" / "slides" / "bounds.scn"
     read = ReadSettings(mpp=2.0)
     frames = {}
