@@ -29,9 +29,9 @@ def describe(outcome: SlideOutcome) -> str:
         return f"{outcome.slide.name}: skipped ({outcome.status} before, unchanged)"
     if outcome.status == "empty":
         return f"{outcome.slide.name}: empty (no tissue found)  {outcome.seconds:.1f} s"
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.fractions.items())
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.fractions.items() if outcome.analysed_mm2)
     return (
-        f"{outcome.slide.name}: {outcome.analysed_mm2:.2f} mm² analysed: {shares}; "
+        f"{outcome.slide.name}: {outcome.analysed_mm2:.2f} mm² analysed: {shares or 'nothing is left'}; "
         f"{outcome.regions} regions, {outcome.tiles} windows, {outcome.seconds:.1f} s"
     )
 

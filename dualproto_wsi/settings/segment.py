@@ -78,7 +78,7 @@ class TilingSettings:
         Share of a window's side that it shares with its neighbour, 0…0.75.
     """
 
-    overlap: float = 0.25
+    overlap: float = 0.125
 
     def __post_init__(self) -> None:
         require(

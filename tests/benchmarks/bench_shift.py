@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("slide", type=Path)
     parser.add_argument("--mpp", type=float)
     parser.add_argument("--model", default="builtin")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--side-mm", type=float, default=2.0)
     parser.add_argument("--overlaps", default="0,0.0625,0.125,0.25,0.5")
     parser.add_argument("--gate", type=float, help="strength of the presence gate instead of the bundle's")
@@ -71,7 +72,7 @@ def main() -> None:
     model = load_model(given.model)
     if given.gate is not None:
         model.gate = given.gate
-    engine = Engine(model, InferenceSettings(device="auto"))
+    engine = Engine(model, InferenceSettings(device="auto", precision=given.precision))
     cell_um = engine.model.stride_px * engine.model.mpp
     with open_slide(given.slide, ReadSettings(given.mpp)) as reader:
         mpp = reader.info.require_mpp()

@@ -39,7 +39,7 @@ from dualproto_wsi.vector.region import to_region
 from dualproto_wsi.vector.sieve import LabelSieve
 from dualproto_wsi.workflow.inference import read_ahead
 
-OVERLAP = 0.25
+OVERLAP = 0.125
 MIN_AREA_UM2 = 200.0
 
 

@@ -82,7 +82,7 @@ def test_size(count, text):
 
 def test_good_and_failing_slides(small_slide, make_slide, tmp_path):
     bare = make_slide(tmp_path / "bare.tif", 300, 300, mpp=None)
-    result = run(small_slide, bare, "--device", "cpu", "-o", tmp_path / "out")
+    result = run(small_slide, bare, "--device", "cpu", "--precision", "fp32", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert result.stderr == ""
     lines = result.stdout.splitlines()

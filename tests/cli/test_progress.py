@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from dualproto_wsi.cli.progress import BarListener, LineListener, console_listener
+from dualproto_wsi.cli.progress import BarListener, LineListener, console_listener, describe
 from dualproto_wsi.errors import OutputError
 from dualproto_wsi.workflow.outcome import SlideOutcome
 
@@ -94,3 +94,8 @@ def test_the_end_is_told_in_lines_and_below_bars():
 def test_a_log_file_that_cannot_be_made(tmp_path):
     with pytest.raises(OutputError, match=r"--log-file .*: cannot be written"), console_listener(tmp_path):
         pass
+
+
+def test_a_slide_of_which_the_sieve_left_nothing_is_told_without_shares():
+    nothing = SlideOutcome(Path("a.svs"), Path("o/a.svs"), "done", fractions={"Tumor": float("nan")}, tiles=1)
+    assert describe(nothing) == "a.svs: 0.00 mm² analysed: nothing is left; 0 regions, 1 windows, 0.0 s"
