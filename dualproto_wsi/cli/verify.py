@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dualproto_wsi.cli import options
+from dualproto_wsi.errors import OutputError
 
 
 @click.command()
@@ -20,8 +21,8 @@ def verify(ctx: click.Context, target: Path, as_json: bool) -> None:
     """Prove that the results in OUT agree with each other, or tell what QuPath makes of a GeoJSON FILE.
 
     OUT, a folder that `segment` wrote: reads every slide's polygons again, fills them, and compares cell by cell with
-    labels.tif; checks that every geometry is valid, that no two regions overlap, that each region's area is right, and
-    that record.json and slides.csv tell the same areas.
+    labels.tif; checks that every geometry is valid, that no two regions overlap, that each region's area and score are
+    right, that record.json and slides.csv tell the same, and that QuPath 0.4.4 to 0.7.0 read all of it.
 
     FILE, anyone's .geojson or .json, also .gz or .zip: tells for QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0 whether it reads
     the file and as what, or which feature it refuses the file for, without QuPath.
@@ -35,12 +36,26 @@ def verify(ctx: click.Context, target: Path, as_json: bool) -> None:
         found.append(agreed)
         data.append(plain)
         if not as_json:
-            click.echo("\n      ".join((f"{'ok  ' if agreed else 'FAIL'}  {title}", *lines)))
+            _tell("\n      ".join((f"{'ok  ' if agreed else 'FAIL'}  {title}", *lines)))
     if as_json:
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        _tell(json.dumps(data, indent=2, ensure_ascii=False))
     elif target.is_dir():
-        click.echo(f"{len(found)} slide(s) checked, {found.count(False)} with problems")
+        _tell(f"{len(found)} slide(s) checked, {found.count(False)} with problems")
     ctx.exit(0 if all(found) else 1)
+
+
+def _tell(text: str) -> None:
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        import os
+        import sys
+
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - else Python tries again at its end, and fails loudly
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        raise OutputError(f"the verdict cannot be written ({error.strerror}); make room, or write elsewhere") from error
 
 
 _Check = tuple[bool, str, tuple[str, ...], dict[str, Any]]

@@ -110,7 +110,8 @@ class InferenceSettings:
     weights, tokenizer : str
         The user's files of a gated encoder; empty looks in the usual places.
     gate : float or None
-        How far the classes that a window seems to hold count in its map, 0 (not at all) to 10; None: as the bundle says.
+        How far the classes that a window seems to hold count in its map, 0 (not at all) to 10; None: as the bundle
+        says.
     """
 
     model: str = "builtin"

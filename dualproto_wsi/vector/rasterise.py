@@ -46,19 +46,60 @@ def rasterise_and_count(
         Cells that each region fills; where regions overlap, a cell counts for each of them.
     """
     labels = np.zeros(grid.shape, np.uint8)
-    cells = []
-    origin = np.array([grid.x, grid.y])
-    for region in regions:
-        rings = [(ring - origin) / grid.scale - 0.5 for ring in region.rings]  # cell centres at whole numbers
-        edges = np.concatenate([np.hstack((ring[:-1], ring[1:])) for ring in rings])
-        cells.append(_fill(labels, edges, region.tissue_class.id))
+    cells = [_fill(labels, _edges(region, grid), region.tissue_class.id) for region in regions]
     return labels, np.array(cells, np.int64)
+
+
+def means_inside(regions: Iterable[Region], grid: LabelGrid, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Return the mean of a raster over the cells of each region; NaN for a region without a cell.
+
+    Parameters
+    ----------
+    regions : iterable of Region
+        In the same frame as `grid`.
+    grid : LabelGrid
+    values : ndarray of uint8, (rows, columns)
+
+    Returns
+    -------
+    ndarray of float64, (number of regions,)
+    """
+    return np.array([_mean(values, _edges(region, grid)) for region in regions], np.float64)
+
+
+def _edges(region: Region, grid: LabelGrid) -> Edges:
+    """Return the edges (x0, y0, x1, y1) of a region, with cell centres at whole numbers."""
+    origin = np.array([grid.x, grid.y])
+    rings = [(ring - origin) / grid.scale - 0.5 for ring in region.rings]
+    return np.concatenate([np.hstack((ring[:-1], ring[1:])) for ring in rings])
 
 
 @compiled
 def _fill(labels: npt.NDArray[np.uint8], edges: Edges, label: int) -> int:
-    """Fill between the crossings of edges (x0, y0, x1, y1) and cell rows, in order along each row; count the cells."""
-    rows, columns = labels.shape
+    """Give the cells inside a label; count them."""
+    cells = 0
+    for row, start, stop in _runs(edges, *labels.shape):
+        labels[row, start:stop] = label
+        cells += stop - start
+    return cells
+
+
+@compiled
+def _mean(values: npt.NDArray[np.uint8], edges: Edges) -> float:
+    cells, total = 0, 0
+    for row, start, stop in _runs(edges, *values.shape):
+        for column in range(start, stop):
+            total += values[row, column]
+        cells += stop - start
+    return total / cells if cells else np.nan
+
+
+@compiled
+def _runs(edges: Edges, rows: int, columns: int) -> npt.NDArray[np.int64]:
+    """Return the runs (row, start, stop) of cells inside: between crossings of edges and rows, in order along each row.
+
+    Whatever the edges are, also not closed or not finite, runs lie within the grid.
+    """
     count = 0
     for e in range(len(edges)):
         first, stop = _crossed_rows(edges[e], rows)
@@ -71,21 +112,28 @@ def _fill(labels: npt.NDArray[np.uint8], edges: Edges, label: int) -> int:
             x0, y0, x1, y1 = x1, y1, x0, y0
         first, stop = _crossed_rows(edges[e], rows)
         for row in range(first, stop):
-            column = np.ceil(x0 + (row - y0) * (x1 - x0) / (y1 - y0))
-            crossings[count] = row * (columns + 1) + int(min(max(column, 0), columns))
+            column = _clamped(np.ceil(x0 + (row - y0) * (x1 - x0) / (y1 - y0)), columns)
+            crossings[count] = row * (columns + 1) + column
             count += 1
     crossings.sort()
-    cells = 0
-    for i in range(0, count, 2):
-        row, start = divmod(crossings[i], columns + 1)
-        stop = crossings[i + 1] - row * (columns + 1)
-        labels[row, start:stop] = label
-        cells += stop - start
-    return cells
+    runs = np.empty((count // 2, 3), np.int64)
+    for i in range(count // 2):
+        row, start = divmod(crossings[2 * i], columns + 1)
+        runs[i, 0], runs[i, 1] = row, start
+        runs[i, 2] = min(crossings[2 * i + 1] - row * (columns + 1), columns)
+    return runs
 
 
 @compiled
 def _crossed_rows(edge: Edges, rows: int) -> tuple[int, int]:
     """Return the first row whose centre line an edge crosses, and the one behind the last."""
     top, bottom = min(edge[1], edge[3]), max(edge[1], edge[3])
-    return int(max(np.ceil(top), 0)), int(min(np.ceil(bottom), rows))
+    return _clamped(np.ceil(top), rows), _clamped(np.ceil(bottom), rows)
+
+
+@compiled
+def _clamped(value: float, largest: int) -> int:
+    """Return a whole number as one of 0…largest; what is no number is 0."""
+    if not value > 0:
+        return 0
+    return int(value) if value < largest else largest

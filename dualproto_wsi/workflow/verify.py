@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dualproto_wsi.classes import NOT_ANALYSED, ClassScheme
 from dualproto_wsi.errors import DataError, DualProtoError
-from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.settings import OutputSettings, from_data
-from dualproto_wsi.stats.areas import AreaTally
-from dualproto_wsi.vector.check import region_problems
-from dualproto_wsi.vector.check_squares import square_problems
-from dualproto_wsi.vector.geojson import read_regions
-from dualproto_wsi.vector.raster import read_raster
-from dualproto_wsi.vector.region import Region
-from dualproto_wsi.workflow.outcome import FAILED, TABLE
-from dualproto_wsi.workflow.outputs import CONFIDENCE, LABELS
-from dualproto_wsi.workflow.record import RECORD
+from dualproto_wsi.workflow.outcome import DONE, EMPTY, FAILED, TABLE
+from dualproto_wsi.workflow.record import CONFIDENCE, LABELS, OVERLAY, RECORD, read_record
+from dualproto_wsi.workflow.verify_polygons import polygon_problems
+from dualproto_wsi.workflow.verify_rasters import (
+    area_problems,
+    confidence_problems,
+    read_checked,
+    require_png,
+)
+from dualproto_wsi.workflow.verify_record import Told, file_problems, read_told, record_problems
+from dualproto_wsi.workflow.verify_table import Row, doubled, read_table, row_problems
+
+T = TypeVar("T")
+
+MOST_TOLD = 20
+"""Problems of a slide that are listed; one mistake of a file may be in each of thousands of regions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,92 +56,91 @@ def verify_run(out: Path) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
+        Whatever is wrong with a slide's files is a problem of that slide; the others are checked all the same.
 
     Raises
     ------
     DataError
-        If it is not such a folder.
+        If it is not such a folder, or there is nothing to check in it.
     """
-    table = out / TABLE
+    rows = read_table(out)
+    twice = doubled(rows)
+    done = [row for row in rows if row.get("status") != FAILED]
+    for row in done:
+        problems = [text for text, wrong in twice.items() if row in wrong]
+        yield _verify_slide(out, row, problems)
+    strays = list(_strays(out, rows))
+    yield from strays
+    if not done and not strays:
+        why = f"none of its {len(rows)} slide(s) was done, see its column error" if rows else "it has no slides"
+        raise DataError(f"{out / TABLE}: there is nothing to check: {why}; run `dualproto-wsi segment` again")
+
+
+def _strays(out: Path, rows: list[Row]) -> Iterator[Verdict]:
+    """Find folders of results that the table does not tell of."""
+    listed = {row.get("folder") for row in rows if row.get("status") != FAILED}
+    failed = {row.get("path") for row in rows if row.get("status") == FAILED}
+    for folder in sorted(path for path in out.iterdir() if path.name not in listed and (path / RECORD).is_file()):
+        record = read_record(folder)
+        if isinstance(record, dict) and record.get("status") in (DONE, EMPTY):
+            path = record["slide"].get("path") if isinstance(record.get("slide"), dict) else None
+            says = "says that the slide failed" if path in failed else "has no row of it"
+            yield Verdict(folder.name, "", (f"{RECORD} is whole, but {TABLE} {says}; run `segment` again",))
+
+
+def _verify_slide(out: Path, row: Row, problems: list[str]) -> Verdict:
+    name = str(row.get("folder"))
+    if name in ("", ".", "..", "None") or set(name) & set("/\\\0"):
+        problems.append(f"{TABLE}: folder is {name!r:.80}; it must be one in the output folder")
+        return Verdict(str(row.get("slide")), "", tuple(problems))
+    folder = out / name
+    told = _attempt(problems, RECORD, lambda: read_told(folder))
+    checked = _check(folder, row, told, problems) if told else ""
+    if len(problems) > MOST_TOLD:
+        problems[MOST_TOLD:] = [f"and {len(problems) - MOST_TOLD} more problems"]
+    return Verdict(name, checked, tuple(problems))
+
+
+def _check(folder: Path, row: Row, told: Told, problems: list[str]) -> str:
+    """Check all that a record tells of; return what was looked at."""
+    _extend(problems, TABLE, row_problems(row, told, folder))
+    _extend(problems, RECORD, record_problems(told))
+    _extend(problems, RECORD, file_problems(folder, told))
+    if told.output.overlay:
+        _attempt(problems, OVERLAY, lambda: require_png(folder / OVERLAY))
+    labels = _attempt(problems, LABELS, lambda: read_checked(folder / LABELS, told.grid))
+    if labels is None:
+        return ""
+    _extend(problems, RECORD, area_problems(labels, told))
+    confidence = None
+    if told.output.confidence:
+        confidence = _attempt(problems, CONFIDENCE, lambda: read_checked(folder / CONFIDENCE, told.grid))
+        if confidence is not None:
+            _extend(problems, CONFIDENCE, confidence_problems(confidence, labels, told))
+    checked = [f"{labels.size} cells"]
+    for suffix in told.output.formats:
+        file = folder / f"{told.file}.{suffix}"
+        _extend(problems, file.name, polygon_problems(file, told, labels, confidence, checked))
+    return "; ".join(checked)
+
+
+def _extend(problems: list[str], name: str, found: Iterator[str]) -> None:
+    def check() -> None:
+        for text in found:
+            problems.append(text if text.startswith(name) else f"{name}: {text}")
+
+    _attempt(problems, name, check)
+
+
+def _attempt(problems: list[str], name: str, action: Callable[[], T]) -> T | None:
+    """Do something with a file; whatever goes wrong is a problem of that file."""
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise DataError(f"{table}: no such file; name a folder that `dualproto-wsi segment` wrote") from error
-    for row in rows:
-        if row["status"] != FAILED:
-            yield _verify_slide(out / row["folder"], row)
-
-
-def _verify_slide(folder: Path, row: dict[str, str]) -> Verdict:
-    try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        grid = frame_of(record)
-        labels = read_raster(folder / LABELS)
-        if labels.shape != grid.shape:
-            return Verdict(folder.name, "", (f"{LABELS} is {labels.shape}, record.json says {grid.shape}",))
-        problems = [*_table_problems(row, record), *_area_problems(labels, record, grid)]
-        if record["settings"]["output"]["confidence"]:
-            problems += _confidence_problems(folder, labels)
-        checked = []
-        for suffix in record["formats"]:
-            file = folder / f"{record['slide']['file']}.{suffix}"
-            features = list(read_regions(file, ClassScheme.from_json(record["classes"])))
-            checked.append(f"{suffix}: {len(features)} features")
-            problems += [f"{file.name}: {text}" for text in _feature_problems(features, labels, grid, record)]
-    except (OSError, ValueError, KeyError, DualProtoError) as error:
-        return Verdict(folder.name, "", (f"{type(error).__name__}: {error}",))
-    return Verdict(folder.name, f"{labels.size} cells; {'; '.join(checked)}", tuple(problems))
-
-
-def _feature_problems(
-    features: list[Region], labels: NDArray[np.uint8], grid: LabelGrid, record: dict[str, Any]
-) -> Iterator[str]:
-    """Check the features of a file by what the settings say that they are."""
-    output = from_data(OutputSettings, record["settings"]["output"])
-    told = record["regions"]
-    if output.object_type == "tile":
-        scheme = ClassScheme.from_json(record["classes"])
-        yield from square_problems(features, labels, grid, scheme, output.square_cells(grid.cell_um))
-        found = len(features)
-    else:
-        yield from region_problems(features, labels, grid, output.simplify_um / grid.cell_um)
-        found = sum(len(feature.polygons) for feature in features)
-    if found != told:
-        yield f"{found} regions, record.json says {told}"
-
-
-def _area_problems(labels: NDArray[np.uint8], record: dict[str, Any], grid: LabelGrid) -> Iterator[str]:
-    """Compare the record's areas with the cells of the label map."""
-    tally = AreaTally(ClassScheme.from_json(record["classes"]), grid.cell_mm2)
-    tally.add(labels)
-    told = {"analysed": record["analysed_mm2"], "unsure": record["unsure_mm2"], **record["mm2"]}
-    counted = {"analysed": tally.analysed_mm2, "unsure": tally.unsure_mm2, **tally.mm2()}
-    for name, area in counted.items():
-        if not math.isclose(told[name], area, rel_tol=1e-9):
-            yield f"record.json: {name} has {told[name]:.6g} mm², {LABELS} {area:.6g} mm²"
-
-
-def _confidence_problems(folder: Path, labels: NDArray[np.uint8]) -> Iterator[str]:
-    confidence = read_raster(folder / CONFIDENCE)
-    if confidence.shape != labels.shape:
-        yield f"{CONFIDENCE} is {confidence.shape}, {LABELS} is {labels.shape}"
-    elif confidence.max(initial=0) > 100:
-        yield f"{CONFIDENCE} has {confidence.max()} percent"
-    elif different := int(((confidence > 0) != (labels != NOT_ANALYSED)).sum()):
-        yield f"{CONFIDENCE} and {LABELS} disagree on {different} cells being analysed"
-
-
-def frame_of(record: dict[str, Any]) -> LabelGrid:
-    """Return the label grid in the frame of a record's polygons: QuPath's crop, or the whole file."""
-    grid, bounds = record["grid"], record["slide"]["bounds"]
-    x, y = (0.0, 0.0) if record["frame"] == "qupath" else (bounds["x"], bounds["y"])
-    return LabelGrid(x, y, grid["scale_px"], grid["cell_um"], grid["columns"], grid["rows"])
-
-
-def _table_problems(row: dict[str, str], record: dict[str, Any]) -> Iterator[str]:
-    told = {f"{name}_mm2": value for name, value in record["mm2"].items()}
-    told |= {name: record[name] for name in ("analysed_mm2", "unsure_mm2")}
-    for column, value in told.items():
-        if abs(float(row[column]) - value) > 1e-5 * max(value, 1e-5):
-            yield f"{TABLE}: {column} is {row[column]}, record.json says {value:.6g}"
+        return action()
+    except FileNotFoundError:
+        problems.append(f"{name}: is not there")
+    except (DualProtoError, OSError) as error:
+        problems.append(str(error) if name in str(error) else f"{name}: {error}")
+    except Exception as error:  # noqa: BLE001 - decoders raise all kinds of errors on damaged files
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        problems.append(f"{name}: cannot be checked, is it damaged? {reason:.200}")
+    return None

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 from dualproto_wsi.errors import DataError
 from dualproto_wsi.vector.qupath.contents import Refusal, read_contents
 from dualproto_wsi.vector.qupath.reading import Reading, read_as
-from dualproto_wsi.vector.qupath.remarks import place
+from dualproto_wsi.vector.qupath.remarks import NO_OBJECTS, place
 from dualproto_wsi.vector.qupath.rules import ENDINGS, READERS
 
 UNCLASSIFIED = "unclassified"
 
+MOST_BYTES = 2 << 30
+"""Of JSON in a file, unpacked; QuPath would need 40 times that of memory."""
+
 _CLASSES_TOLD = 12
+_CANNOT_UNPACK = (
+    zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError,
+    RuntimeError,  # zipfile's word for encrypted
+    NotImplementedError,  # and for a compression that it does not know
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,8 @@ class VersionVerdict:
         What the file holds and QuPath does not.
     warnings : tuple of str
         What is read otherwise than one may think.
+    costs : tuple of str
+        What makes QuPath slow.
     """
 
     version: str
@@ -55,6 +67,7 @@ class VersionVerdict:
     bounds_px: tuple[float, float, float, float] | None = None
     losses: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,14 @@ class FileVerdict:
             told = _refusal_line(verdict.refusal) if verdict.refusal else _summary(verdict)
             yield f"QuPath {verdict.version}: {told}"
         yield from self._remarks("lost", lambda verdict: verdict.losses)
-        yield from self._remarks("note", lambda verdict: verdict.warnings)
+        yield from self._remarks("note", lambda verdict: verdict.warnings + verdict.costs)
+
+    def objections(self, may_be_empty: bool) -> Iterator[str]:
+        """Yield what any version refuses, loses or reads otherwise than one may think, a line each."""
+        yield from self._remarks("QuPath", lambda v: (_refusal_line(v.refusal),) if v.refusal else ())
+        for text in self._remarks("QuPath", lambda verdict: verdict.losses + verdict.warnings):
+            if not (may_be_empty and text.endswith(NO_OBJECTS)):
+                yield text
 
     def _remarks(self, word: str, remarks: Callable[[VersionVerdict], tuple[str, ...]]) -> Iterator[str]:
         by_text: dict[str, list[str]] = {}
@@ -111,7 +131,8 @@ def verify_file(path: Path) -> Iterator[FileVerdict]:
     Raises
     ------
     DataError
-        If there is no such file, it cannot be read or unpacked, or QuPath ignores files of its ending.
+        If there is no such file, it cannot be read or unpacked, is larger than :data:`MOST_BYTES`, or QuPath ignores
+        files of its ending.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; name a GeoJSON file, or a folder that `segment` wrote")
@@ -119,13 +140,15 @@ def verify_file(path: Path) -> Iterator[FileVerdict]:
         raise DataError(f"{path}: QuPath ignores files of this ending; name it one of {', '.join(ENDINGS)}")
     try:
         if path.suffix.lower() != ".zip":
-            yield _verify(path.name, path.read_bytes())
+            with path.open("rb") as file:
+                yield _verify(path.name, _read(path.name, file))
             return
         with zipfile.ZipFile(path) as packed:
             names = [name for name in packed.namelist() if name.lower().endswith(ENDINGS[:-1])]
             for name in names:
-                yield _verify(f"{path.name}/{name}", packed.read(name))
-    except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
+                with packed.open(name) as file:
+                    yield _verify(f"{path.name}/{name}", _read(f"{path.name}/{name}", file))
+    except _CANNOT_UNPACK as error:
         raise DataError(f"{path}: cannot be unpacked ({error}); pack it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check its rights") from error
@@ -133,8 +156,17 @@ def verify_file(path: Path) -> Iterator[FileVerdict]:
         raise DataError(f"{path}: QuPath finds no GeoJSON in it; pack files ending in {', '.join(ENDINGS[:-1])}")
 
 
+def _read(name: str, file: IO[bytes]) -> bytes:
+    """Read and unpack, but no more than is fair."""
+    with gzip.open(file) if name.lower().endswith(".gz") else file as plain:
+        data = plain.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise DataError(f"{name}: is larger than {MOST_BYTES:_} bytes of JSON; QuPath has no room for that, split it")
+    return data
+
+
 def _verify(name: str, data: bytes) -> FileVerdict:
-    contents = read_contents(gzip.decompress(data) if name.lower().endswith(".gz") else data)
+    contents = read_contents(data)
     versions: list[VersionVerdict] = []
     for i, reader in enumerate(READERS):
         if i and reader == READERS[i - 1]:  # reads alike
@@ -170,6 +202,7 @@ def _verdict(reading: Reading) -> VersionVerdict:
         bounds,
         reading.losses,
         reading.warnings,
+        reading.costs,
     )
 
 

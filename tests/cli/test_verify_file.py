@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -53,10 +56,25 @@ def test_as_json(verify):
     assert verdict["versions"][0]["refusal"] is None
 
 
-def test_a_folder_is_a_run_as_before(tmp_path):
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_folder_is_a_run_and_an_empty_one_is_told_of(tmp_path, options):
     (tmp_path / "slides.csv").write_text("slide,status,folder\n", encoding="utf-8")
-    assert CliRunner().invoke(main, ["verify", str(tmp_path)]).output == "0 slide(s) checked, 0 with problems\n"
-    assert json.loads(CliRunner().invoke(main, ["verify", str(tmp_path), "--json"]).output) == []
+    result = CliRunner().invoke(main, ["verify", str(tmp_path), *options])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "slides.csv: there is nothing to check: it has no slides; run `dualproto-wsi segment` again" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_is_told_in_a_line(tmp_path, options):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(FEATURE), encoding="utf-8")
+    command = [sys.executable, "-m", "dualproto_wsi", "verify", str(path), *options]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: the verdict cannot be written (No space left on device)")
+    assert "Traceback" not in done.stderr
 
 
 def test_no_such_file(tmp_path):

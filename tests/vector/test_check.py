@@ -9,8 +9,9 @@ from scipy.ndimage import gaussian_filter
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.vector.check import region_problems
+from dualproto_wsi.vector.check_scores import score_problems
 from dualproto_wsi.vector.polygons import RegionTracer
-from dualproto_wsi.vector.region import AREA, Region, to_region
+from dualproto_wsi.vector.region import AREA, MEAN_SCORE, RUNNER_UP, Region, to_region
 
 SCHEME = ClassScheme(tuple(TissueClass(i, f"class {i}", (40 * i, 0, 0)) for i in (1, 2, 3)))
 
@@ -112,6 +113,41 @@ def test_a_wrong_measurement_is_found() -> None:
     assert f"in the label map it is {right:.6g}" in text
     regions[i] = replace(regions[i], measurements={AREA: 10 * right})
     assert f"region {regions[i].id}: its polygon has " in problems(regions, 1)
+
+
+@pytest.mark.parametrize("simplify_cells", [0, 1])
+@pytest.mark.parametrize("by_cells", [0.02, 0.5, 1])
+def test_a_layer_that_is_shifted_as_a_whole_is_found(simplify_cells: float, by_cells: float) -> None:
+    regions = regions_of(simplify_cells)
+    for i in range(len(regions)):
+        regions = moved(regions, i, by_cells * GRID.scale)
+    assert "vertices lie on no corner of their regions' cells; the first is x" in problems(regions, simplify_cells)
+
+
+def scored(regions: list[Region], score: float, other: float) -> list[Region]:
+    return [replace(region, measurements={MEAN_SCORE: score, RUNNER_UP: other}) for region in regions]
+
+
+@pytest.mark.parametrize(
+    ("score", "other", "by_probability", "text"),
+    [
+        (0.6, 0.4, True, None),
+        (0.604, 0.3, True, None),
+        (0.5, 0.3, False, None),  # refined: the label need not be the class of the best probability
+        (0.3, 0.5, False, None),
+        (0.5, 0.3, True, "its 'DualProto mean score' is 0.5, the confidence of its cells 0.6"),
+        (0.7, 0.2, False, "its 'DualProto mean score' is 0.7, the confidence of its cells 0.6"),
+        (0.3, 0.5, True, "its second class has a higher score, 0.5, than its own, 0.3"),
+        (0.6, 0.5, True, "its scores are 0.6 and 0.5; they are shares of 1"),
+        (np.nan, 0.1, True, "its scores are nan and 0.1; they are shares of 1"),
+        (0.6, -0.1, True, "its scores are 0.6 and -0.1; they are shares of 1"),
+    ],
+)
+def test_scores_are_those_of_the_cells(score: float, other: float, by_probability: bool, text: str | None) -> None:
+    regions = scored(regions_of(0)[:3], score, other)
+    found = list(score_problems(regions, GRID, np.full(GRID.shape, 60, np.uint8), by_probability))
+    assert any(text in line for line in found) if text else not found
+    assert all(line.startswith("region ") for line in found)
 
 
 def test_an_invalid_polygon_is_found() -> None:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from dualproto_wsi.classes import UNSURE_CLASS, ClassScheme, TissueClass
 from dualproto_wsi.errors import DataError
-from dualproto_wsi.vector.geojson import GeoJsonWriter
-from dualproto_wsi.vector.geojson.reader import read_features, read_regions
+from dualproto_wsi.vector.geojson import GeoJsonWriter, read_features, read_regions
 from dualproto_wsi.vector.region import Region, region_id
 
 SCHEME = ClassScheme((TissueClass(1, "Tumör", (200, 0, 0)),))
@@ -158,6 +157,20 @@ def test_other_json_is_refused(tmp_path: Path, text: str, words: str) -> None:
         list(read_features(written(tmp_path / "a.json", text)))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"FeatureCollection","features":[],"features":[]}',
+        '{"features":[{"type":"Feature","id":1}],"type":"FeatureCollection","name":{"features":1},"f\\u0065atures":[]}',
+        '{"type":"FeatureCollection","features":null,"features":[{"type":"Feature"}]}',
+        '{"features":null,"name":"' + "x" * 2_000_000 + '","features":[{"type":"Feature"}]}',
+    ],
+)
+def test_two_lists_of_features_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"a.json: has two lists of features; QuPath reads the last one only"):
+        list(read_features(written(tmp_path / "a.json", text)))
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     for name in ("a.json", "a.json.gz"):
         with pytest.raises(DataError, match=f"{name}: no such file"):
@@ -187,11 +200,13 @@ def region(**options: Any) -> Region:
 def test_regions_of_ours(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
     written(path, '[{"type":"Feature","properties":{}}]')
-    with pytest.raises(DataError, match="feature 0 is not a region of ours"):
+    with pytest.raises(DataError, match="feature 0 is not one of ours: KeyError"):
         list(read_regions(path, SCHEME))
     with GeoJsonWriter(path) as writer:
         writer.write(region())
-    with pytest.raises(DataError, match="feature 0 has the class 'Tumör'; the classes are Other"):
+    with pytest.raises(
+        DataError, match="feature 0 is not one of ours: it has the class 'Tumör'; the classes are Other, Unsure"
+    ):
         list(read_regions(path, ClassScheme((TissueClass(1, "Other", (0, 0, 0)),))))
 
 

@@ -230,9 +230,9 @@ def test_equal_ids_and_children():
 
 def test_large_files_are_called_slow():
     many = [a_feature() for _ in range(20_000)]
-    assert any(text.startswith("20000 annotations: do not resolve") for text in read(many).warnings)
+    assert any(text.startswith("20000 annotations: do not resolve") for text in read(many).costs)
     padded = json.dumps(a_feature()).encode() + b" " * 64_000_000
-    assert any("reading takes about 10 s and 2.7 GB" in text for text in read(padded).warnings)
+    assert any("reading takes about 10 s and 2.7 GB" in text for text in read(padded).costs)
 
 
 def test_coordinates_of_other_kinds():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dualproto_wsi.classes import TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.rasterise import rasterise
+from dualproto_wsi.vector.rasterise import _edges, _fill, means_inside, rasterise
 from dualproto_wsi.vector.region import Region
 
 
@@ -45,6 +45,32 @@ def test_slanted_polygons_equal_rasterio(corners: int, seed: int) -> None:
     expected = rasterio.features.rasterize([shapely.Polygon(star).buffer(0)], grid.shape, dtype=np.uint8)
     if shapely.Polygon(star).is_valid:
         assert np.array_equal(rasterise([region(1, star)], grid), expected)
+
+
+WILD = st.sampled_from((np.nan, np.inf, -np.inf, 1e308, -1e308, 1e19, -1e19, 0.0, 2.5, 3.0, -7.0))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(WILD, WILD), min_size=2, max_size=8))
+@np.errstate(all="ignore")
+def test_whatever_the_points_are_only_cells_of_the_grid_are_filled(points: list[tuple[float, float]]) -> None:
+    grid = LabelGrid(0, 0, 1, 1, 5, 4)
+    wild = region(1, np.array(points))  # neither closed nor finite
+    guarded = np.full((6, 5), 9, np.uint8)
+    filled = _fill(guarded[1:-1], _edges(wild, grid), 1)
+    assert (guarded[[0, -1]] == 9).all()
+    assert (guarded == 1).sum() <= filled
+    (mean,) = means_inside([wild], grid, np.full((4, 5), 7, np.uint8))
+    assert mean == 7 or np.isnan(mean)
+
+
+def test_means_inside_regions() -> None:
+    grid = LabelGrid(0, 0, 1, 1, 4, 2)
+    values = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    left, none = ring((0, 0), (2, 0), (2, 2), (0, 2)), ring((0.6, 0.6), (0.9, 0.6), (0.9, 0.9))
+    means = means_inside([region(1, left), region(2, none)], grid, values)
+    assert means[0] == values[:, :2].mean()
+    assert np.isnan(means[1])
 
 
 def test_no_regions() -> None:

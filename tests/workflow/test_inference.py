@@ -37,8 +37,12 @@ def logits(engine, reader, plan, workers=2):
 def test_batch_size_and_threads_do_not_change_the_scores(model, small_slide):
     with open_slide(small_slide) as reader:
         plan = plan_for(reader, model)
-        one = logits(Engine(model, InferenceSettings(device="cpu", precision="fp32", batch_size=1)), reader, plan, workers=1)
-        many = logits(Engine(model, InferenceSettings(device="cpu", precision="fp32", batch_size=64)), reader, plan, workers=3)
+        one, many = (
+            logits(
+                Engine(model, InferenceSettings(device="cpu", precision="fp32", batch_size=size)), reader, plan, threads
+            )
+            for size, threads in ((1, 1), (64, 3))
+        )
     cells = model.window_px // model.stride_px
     assert one.shape == (plan.tiles, len(model.classes), cells, cells)
     assert plan.tiles >= 4

@@ -137,6 +137,82 @@ def test_a_zip_is_told_file_by_file(tmp_path):
     assert list(second.lines())[-1] == "lost: there are no objects in it"
 
 
+SQUARE_OF = "[[[0,0],[N,0],[N,N],[0,N],[0,0]]]"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("geometry", "properties", "text"),
+    [
+        (SQUARE_OF.replace("N", "9" * 400), "{}", "a coordinate is not finite, or too large"),
+        (SQUARE_OF.replace("N", "9" * 5000), "{}", "a coordinate is not finite, or too large"),
+        (SQUARE_OF.replace("N", "1e308"), "{}", "a coordinate is not finite, or too large"),
+        (SQUARE_OF.replace("N", "1e999"), "{}", "a coordinate is not finite, or too large"),
+        ("[[[0,0],[1e308,1e308],[1e308,0],[0,1e308],[0,0]]]", "{}", "a coordinate is not finite, or too large"),
+        (SQUARE_OF.replace("N", "9"), '{"measurements":{"a":%s}}' % ("9" * 400), "a measurement is NaN or infinite"),
+        (SQUARE_OF.replace("N", "9"), '{"measurements":{"a":%s}}' % ("9" * 5000), "a measurement is NaN or infinite"),
+        (SQUARE_OF.replace("N", "9") + ',"plane":{"z":%s}' % ("9" * 400), "{}", "the plane's z is inf, a whole"),
+        (SQUARE_OF.replace("N", "9") + ',"plane":{"z":"%s"}' % ("9" * 5000), "{}", "a whole number is expected"),
+    ],
+)
+@pytest.mark.parametrize("lenient", [False, True])
+def test_wild_numbers_and_depths_are_told_of(tmp_path, geometry, properties, text, lenient):
+    key = "geometry" if lenient else '"geometry"'  # without quotes, a lenient parser reads it
+    shape = f'{{"type":"Polygon","coordinates":{geometry}}}'
+    document = f'{{"type":"Feature",{key}:{shape},"properties":{properties}}}'
+    path = tmp_path / "a.json"
+    path.write_text(document, encoding="utf-8")
+    assert text in "\n".join(lines_of(path))
+
+
+@pytest.mark.parametrize("depth", [990, 100_000])
+def test_lists_in_lists_without_end(tmp_path, depth):
+    (tmp_path / "a.json").write_text("[" * depth + "]" * depth, encoding="utf-8")
+    assert lines_of(tmp_path / "a.json")[0] == "QuPath 0.4.4: refuses the file: its JSON is nested too deep"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "text"),
+    [
+        ('{"type":"GeometryCollection","geometries":[', "]}", "feature 0: its JSON is nested too deep"),
+        ('{"type":"Polygon","coordinates":' + "[" * 900, "]" * 900 + "}", "feature 0: a point has 1 coordinate(s)"),
+    ],
+)
+def test_geometries_in_geometries_without_end(tmp_path, start, end, text):
+    depth = 330 if "Collection" in start else 1
+    geometry = start * depth + (json.dumps(SQUARE) if depth > 1 else "1") + end * depth
+    (tmp_path / "a.json").write_text(f'{{"type":"Feature","geometry":{geometry}}}', encoding="utf-8")
+    assert text in lines_of(tmp_path / "a.json")[0]
+
+
+def test_what_unpacks_without_end_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("dualproto_wsi.workflow.verify_file.MOST_BYTES", 100_000)
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b" " * 100_001))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.json", b" " * 100_001)
+    (tmp_path / "c.json").write_bytes(b" " * 100_001)
+    for name in ("a.json.gz", "b.zip", "c.json"):
+        with pytest.raises(DataError, match=r"json(\.gz)?: is larger than 100_000 bytes of JSON; QuPath has no room"):
+            list(verify_file(tmp_path / name))
+    (tmp_path / "d.json.gz").write_bytes(gzip.compress(b" " * 100_000))
+    assert lines_of(tmp_path / "d.json.gz")[-1] == "lost: there are no objects in it"
+
+
+def test_zips_that_cannot_be_unpacked(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.json", "[]")
+    data = path.read_bytes()
+    entry = data.index(b"PK\x01\x02")
+    for place, values, text in ((6, b"\x01", "is encrypted"), (8, b"\x63", "compression method is not supported")):
+        changed = bytearray(data)
+        for at in (place, entry + place + 2):  # in the file's own header and in the directory
+            changed[at : at + 1] = values
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match=f"a.zip: cannot be unpacked .*{text}.*; pack it again"):
+            list(verify_file(path))
+
+
 def test_files_that_cannot_be_told_of(tmp_path):
     def message(path):
         with pytest.raises(DataError) as caught:

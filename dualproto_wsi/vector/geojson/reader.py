@@ -1,8 +1,9 @@
-"""GeoJSON → features and regions, in bounded memory whoever wrote the file."""
+"""GeoJSON → features, in bounded memory whoever wrote the file."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -13,10 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from dualproto_wsi.classes import UNSURE_CLASS, ClassScheme
 from dualproto_wsi.errors import DataError
 from dualproto_wsi.vector.compiled import compiled
-from dualproto_wsi.vector.region import Region
 
 _HEAD = 1 << 20  # bytes in which the list of features must begin for the rest to be read block by block
 _BLOCK = 1 << 14  # bytes; with more, the garbage collector takes longer than the parser
@@ -53,7 +52,7 @@ def read_features(path: Path) -> Iterator[dict[str, Any]]:
                 yield feature
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (orjson.JSONDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (json.JSONDecodeError, RecursionError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not GeoJSON, or cut off: {error}") from error
 
 
@@ -62,7 +61,9 @@ def _entries(path: Path, file: BinaryIO) -> Iterator[Any]:
     block = file.read(_HEAD)
     start = _list_start(block)
     if start is None:  # one Feature, or no list where one would be expected
-        data = orjson.loads(block + file.read())
+        text = block + file.read()
+        data = orjson.loads(text)
+        _require_one_list(path, text)
         yield from data["features"] if isinstance(data, dict) and isinstance(data.get("features"), list) else [data]
         return
     head, block = block[:start], block[start:]
@@ -80,9 +81,22 @@ def _entries(path: Path, file: BinaryIO) -> Iterator[Any]:
         if not block:
             raise EOFError("the list of features does not end")
     yield from orjson.loads(b"".join((*pending, block[:end], b"]")))[known:]
-    around = orjson.loads(head + block[end:] + file.read())
+    text = head + block[end:] + file.read()
+    around = orjson.loads(text)
+    _require_one_list(path, text)
     if isinstance(around, dict) and around.get("type") != "FeatureCollection":
         raise DataError(f"{path}: its list of features is in no FeatureCollection; write the file again")
+
+
+def _require_one_list(path: Path, text: bytes) -> None:
+    """Refuse a second list of features: QuPath would read that one, and not the one that we read."""
+    if text.count(b"features") + text.count(b"\\u") < 2:
+        return
+    members = json.loads(text, object_pairs_hook=list, parse_int=float, strict=False)
+    # An object has become a list of pairs; in a list of Features none is a pair that begins with a text.
+    names = [member[0] for member in members if isinstance(member, tuple)] if isinstance(members, list) else []
+    if names.count("features") > 1:
+        raise DataError(f"{path}: has two lists of features; QuPath reads the last one only: write the file again")
 
 
 def _list_start(text: bytes) -> int | None:
@@ -117,43 +131,3 @@ def _scan(text: npt.NDArray[np.uint8], state: npt.NDArray[np.int64]) -> tuple[in
         i += 1
     state[_DEPTH], state[_QUOTED], state[_ESCAPED] = depth, quoted, escaped
     return comma, i - 1 if depth < 0 else -1
-
-
-def read_regions(path: Path, classes: ClassScheme) -> Iterator[Region]:
-    """Read the regions of a file that :class:`~dualproto_wsi.vector.geojson.GeoJsonWriter` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    classes : ClassScheme
-        Classes by name; "unsure" is known too.
-
-    Yields
-    ------
-    Region
-        In the file's own frame: the offset is not added again. Features without a classification, such as the analysed
-        area, are left out.
-
-    Raises
-    ------
-    DataError
-        If the file is no GeoJSON, has a class that is not in `classes`, or a feature that is not an area.
-    """
-    by_name = {c.name: c for c in (*classes, UNSURE_CLASS)}
-    for number, feature in enumerate(read_features(path)):
-        try:
-            geometry, properties = feature["geometry"], feature["properties"]
-            parts = {"Polygon": lambda c: [c], "MultiPolygon": list}[geometry["type"]](geometry["coordinates"])
-            polygons = tuple(tuple(np.array(ring, np.float64).reshape(-1, 2) for ring in part) for part in parts)
-            identifier, measurements = feature["id"], properties.get("measurements", {})
-            if "classification" not in properties:
-                continue
-            name = properties["classification"]["name"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: feature {number} is not a region of ours: {error!r}") from error
-        if name not in by_name:
-            raise DataError(
-                f"{path}: feature {number} has the class {name!r}; the classes are {', '.join(classes.names)}"
-            )
-        yield Region(identifier, by_name[name], polygons, measurements)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import shapely
 
 from dualproto_wsi.vector.qupath.features import Item, read_feature
-from dualproto_wsi.vector.qupath.gson import Refused, as_object, as_text, mended, parse
-from dualproto_wsi.vector.qupath.rois import Geometries, build_geometries
+from dualproto_wsi.vector.qupath.gson import TOO_DEEP, Refused, as_object, as_text, mended, parse, told
+from dualproto_wsi.vector.qupath.rois import Geometries, build_geometries, in_range
 from dualproto_wsi.vector.qupath.shapes import GEOMETRY_TYPES, Shape, read_shape
 
 
@@ -74,6 +74,7 @@ class Contents:
     utf8: bool
 
 
+@np.errstate(all="ignore")  # numbers that are not finite are what is told of
 def read_contents(data: bytes) -> Contents:
     """Read what all versions read alike.
 
@@ -91,7 +92,8 @@ def read_contents(data: bytes) -> Contents:
     nuclei = [item.nucleus for item in items]
     shapes = [item.shape for item in items] + (nuclei if any(nuclei) else [])
     geometries = build_geometries(shapes)
-    sound = shapely.is_valid(geometries)
+    sound = in_range(geometries)
+    sound[sound] = shapely.is_valid(geometries[sound])
     return Contents(items, shapes, geometries, sound, refusals, ignored, len(data), _is_utf8(data))
 
 
@@ -111,19 +113,26 @@ def _read(data: bytes) -> tuple[list[Item], int, list[Refusal]]:
     items: list[Item] = []
     ignored, refusals = 0, []
     try:
-        document = parse(data)
+        entries = list(_entries(parse(data)))
     except Refused as refused:
         return [], 0, [Refusal(str(refused))]
-    for number, (entry, in_collection) in enumerate(_entries(document)):
+    except RecursionError:
+        return [], 0, [Refusal(TOO_DEEP)]
+    for number, (entry, in_collection) in enumerate(entries):
         try:
             read = _read_entry(entry, in_collection, number)
-        except Refused as refused:
-            written = entry.get("id") if isinstance(entry, dict) else None
-            refusals.append(Refusal(str(refused), number, None if written is None else mended(str(written)), 1))
+        except (Refused, RecursionError) as refused:
+            reason = str(refused) if isinstance(refused, Refused) else TOO_DEEP
+            refusals.append(Refusal(reason, number, _written_id(entry), 1))
         else:
             ignored += not read
             items += read
     return items, ignored, refusals
+
+
+def _written_id(entry: Any) -> str | None:
+    written = entry.get("id") if isinstance(entry, dict) else None
+    return written and mended(written) if isinstance(written, str | None) else told(written)
 
 
 def _is_utf8(data: bytes) -> bool:

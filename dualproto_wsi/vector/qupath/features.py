@@ -282,7 +282,7 @@ def read_measurements(item: Item, reader: Reader) -> dict[str, float]:
     kept = {}
     for name, value in given.items():
         if type(value) is float or type(value) is int:
-            kept[name] = value
+            kept[name] = float(value)
         elif not reader.parses_measurements:
             raise Refused(f"its measurement {told(name)} is {told(value)}, a number is expected")
         elif isinstance(value, str):

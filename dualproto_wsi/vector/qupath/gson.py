@@ -19,6 +19,9 @@ class Refused(Exception):
     """QuPath would throw here; the text says why. A verdict: it never leaves this package."""
 
 
+TOO_DEEP = "its JSON is nested too deep"
+
+
 _SPACE = re.compile(r"(?:[ \t\r\n\f]+|//[^\r\n]*|#[^\r\n]*|/\*.*?\*/)*", re.S)
 _WORD = re.compile(r"[^/\\;#={}\[\]:, \t\r\n\f\"']+[^/\\;#={}\[\]:, \t\r\n\f]*")
 _TEXT = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.)*){quote}", re.S) for quote in "\"'"}
@@ -26,6 +29,7 @@ _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|[\s\S])")
 _ESCAPES = {"n": "\n", "t": "\t", "b": "\b", "r": "\r", "f": "\f"} | {sign: sign for sign in "\"'\\/\n"}
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _JAVA_DOUBLE = re.compile(r"[+-]?(?:NaN|Infinity|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[dDfF]?)")
+_DIGITS = 300  # of a number that any double holds
 _KEYWORDS = {"true": True, "false": False, "null": None}
 
 
@@ -52,11 +56,16 @@ def parse(data: bytes) -> Any:
     except orjson.JSONDecodeError:
         text = data.decode("utf-8", "replace").removeprefix("\ufeff")
     try:
-        return json.loads(text, strict=False, parse_constant=str)
+        return json.loads(text, strict=False, parse_constant=str, parse_int=_whole)
     except RecursionError as error:
-        raise Refused("its JSON is nested too deep") from error
+        raise Refused(TOO_DEEP) from error
     except ValueError:
         return _LenientParser(text).document()
+
+
+def _whole(digits: str) -> float:
+    """Return an integer; as Java's double, infinity, what no double holds."""
+    return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
 class _LenientParser:
@@ -69,7 +78,7 @@ class _LenientParser:
         try:
             value = self._value()
         except RecursionError as error:
-            raise Refused("its JSON is nested too deep") from error
+            raise Refused(TOO_DEEP) from error
         if self._peek():
             raise self._wrong("the document ends here, more follows; write one FeatureCollection")
         return value
@@ -116,7 +125,9 @@ class _LenientParser:
         word = match[0]
         if word.lower() in _KEYWORDS:
             return _KEYWORDS[word.lower()]
-        return orjson.loads(word) if _NUMBER.fullmatch(word) else word
+        if not _NUMBER.fullmatch(word):
+            return word
+        return _whole(word) if word.lstrip("-").isdecimal() else float(word)
 
     def _array(self) -> list[Any]:
         self._at += 1
@@ -199,8 +210,8 @@ def as_number(value: Any, name: str) -> float:
 
 
 def as_integer(value: Any, name: str) -> int:
-    """Return a number without its decimals, or a text that spells a whole number, or refuse."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
+    """Return a number without its decimals, or a text that spells a Java int, or refuse."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,300}", value) and -(2**31) <= int(value) < 2**31:
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return int(value)
@@ -214,8 +225,10 @@ def as_flag(value: Any) -> bool:
 
 def told(value: Any) -> str:
     """Return a value as a message tells it: short, as it stands in the file."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     try:
         text = orjson.dumps(value).decode()
-    except TypeError:  # half of a surrogate pair
-        text = repr(value)
+    except TypeError:  # half of a surrogate pair, or nested too deep for orjson
+        text = repr(value) if isinstance(value, str) else "an array or object"
     return text if len(text) <= 40 else text[:37] + "..."

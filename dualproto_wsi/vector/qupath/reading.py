@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from dualproto_wsi.vector.qupath.contents import Contents, Refusal
 from dualproto_wsi.vector.qupath.features import read_measurements
 from dualproto_wsi.vector.qupath.gson import Refused
 from dualproto_wsi.vector.qupath.objects import ReadObject, hold_objects
-from dualproto_wsi.vector.qupath.remarks import find_losses, find_surprises
+from dualproto_wsi.vector.qupath.remarks import find_costs, find_losses, find_surprises
 from dualproto_wsi.vector.qupath.rois import read_rois
 from dualproto_wsi.vector.qupath.rules import Reader
 
@@ -29,6 +31,8 @@ class Reading:
         What the file holds and QuPath does not.
     warnings : tuple of str
         What is read otherwise than one may think.
+    costs : tuple of str
+        What makes QuPath slow.
     """
 
     version: str
@@ -36,8 +40,10 @@ class Reading:
     objects: list[ReadObject] = field(default_factory=list)
     losses: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
 
 
+@np.errstate(all="ignore")  # geometries that are not finite are what is told of
 def read_as(contents: Contents, reader: Reader, classes: dict[str, int | None] | None = None) -> Reading:
     """Read a file as a version of QuPath does.
 
@@ -72,6 +78,5 @@ def read_as(contents: Contents, reader: Reader, classes: dict[str, int | None] |
             reader.version, Refusal(first.reason, first.feature, first.id, sum(r.features for r in refusals))
         )
     objects = list(hold_objects(contents, rois, measurements, reader, {} if classes is None else classes))
-    return Reading(
-        reader.version, None, objects, tuple(find_losses(contents, objects)), tuple(find_surprises(contents, objects))
-    )
+    remarks = (tuple(find(contents, objects)) for find in (find_losses, find_surprises, find_costs))
+    return Reading(reader.version, None, objects, *remarks)

@@ -12,11 +12,13 @@ from dualproto_wsi.vector.qupath.gson import told
 from dualproto_wsi.vector.qupath.objects import ReadObject
 from dualproto_wsi.vector.qupath.rules import OWN_COLUMNS, SLOW_ANNOTATIONS, SLOW_BYTES, SLOW_OBJECTS
 
+NO_OBJECTS = "there are no objects in it"
+
 
 def find_losses(contents: Contents, objects: list[ReadObject]) -> Iterator[str]:
     """Yield what the file holds and the version, which read the objects, does not."""
     if not objects:
-        yield "there are no objects in it"
+        yield NO_OBJECTS
     if contents.ignored:
         yield f"entries that are no Feature, FeatureCollection or geometry are passed over: {contents.ignored}"
     yield from _counted(
@@ -33,7 +35,7 @@ def find_losses(contents: Contents, objects: list[ReadObject]) -> Iterator[str]:
 
 
 def find_surprises(contents: Contents, objects: list[ReadObject]) -> Iterator[str]:
-    """Yield what the version reads otherwise than one may think, and what it costs."""
+    """Yield what the version reads otherwise than one may think."""
     if not contents.utf8:
         yield "the text is not UTF-8: QuPath puts � for what it cannot read"
     checks: dict[str, Callable[[ReadObject], bool]] = {
@@ -64,10 +66,11 @@ def find_surprises(contents: Contents, objects: list[ReadObject]) -> Iterator[st
     yield from _counted(
         "another object has the same id", (o.item for o in objects if o.item.id and shared[o.item.id] > 1)
     )
-    yield from _costs(contents.size, objects)
 
 
-def _costs(size: int, objects: list[ReadObject]) -> Iterator[str]:
+def find_costs(contents: Contents, objects: list[ReadObject]) -> Iterator[str]:
+    """Yield what makes QuPath slow."""
+    size = contents.size
     if len(objects) >= SLOW_OBJECTS or size >= SLOW_BYTES:
         cost = f"{10 * size / SLOW_BYTES:.0f} s and {2.7 * size / SLOW_BYTES:.1f} GB of QuPath's memory"
         yield f"{size / 1e6:.0f} MB of JSON: reading takes about {cost}"

@@ -20,8 +20,12 @@ from dualproto_wsi.vector.qupath.shapes import POLYGONAL, Shape
 
 Geometries = npt.NDArray[np.object_]
 
+_FAR = "its geometry is not valid: a coordinate is not finite, or too large"
 _GRID_PX = 10.0**-DECIMALS
 _EMPTY = shapely.Polygon()
+
+LARGEST_PX = 1e12
+"""Beyond this a double has no 0.01 px left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,14 @@ def build_geometries(shapes: Sequence[Shape | None]) -> Geometries:
     return built
 
 
+def in_range(geometries: Geometries) -> npt.NDArray[np.bool_]:
+    """Tell of each geometry whether its coordinates are finite and within :data:`LARGEST_PX`."""
+    points, owners = shapely.get_coordinates(geometries, return_index=True)
+    found = np.ones(len(geometries), np.bool_)
+    found[owners[~(np.abs(points) <= LARGEST_PX).all(axis=1)]] = False
+    return found
+
+
 def _lines_or_points(shape: Shape) -> shapely.Geometry:
     if "Line" in shape.kind:
         lines = [shapely.LineString(part[0]) for part in shape.parts]
@@ -123,6 +135,12 @@ def read_rois(
     Rois
     """
     refused = _refused_kinds(shapes, reader)
+    far = ~in_range(geometries)
+    if far.any():
+        geometries = geometries.copy()
+        geometries[far] = _EMPTY
+        if reader.rounds:
+            refused |= dict.fromkeys(np.flatnonzero(far).tolist(), _FAR)
     held = _rounded(geometries, sound, refused) if reader.rounds else _repaired(geometries, sound)
     valid = shapely.is_valid(held)
     empty = shapely.is_empty(held)
@@ -139,6 +157,7 @@ def read_rois(
             kinds[number] = ""
         elif shape.ellipse:
             kinds[number], area[number] = "EllipseROI", math.pi / 4 * bounds[number, 2] * bounds[number, 3]
+    kinds[far], valid[far], empty[far] = "PolygonROI", False, False
     told = shapely.area(geometries)
     rebuilt = ~sound & valid & ~empty & (np.abs(shapely.area(held) - told) > _GRID_PX * shapely.length(geometries))
     return Rois(kinds.tolist(), area, bounds, valid, rebuilt, empty, refused)
