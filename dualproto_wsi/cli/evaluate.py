@@ -33,8 +33,8 @@ def evaluate(
     """
     from dualproto_wsi.cli.progress import console_progress
     from dualproto_wsi.cli.tables import score_table
-    from dualproto_wsi.workflow.evaluate import evaluate_model
-    from dualproto_wsi.workflow.record import write_json
+    from dualproto_wsi.workflow.batch.record import write_json
+    from dualproto_wsi.workflow.training.evaluate import evaluate_model
 
     with console_progress() as progress:
         task = progress.add_task("images", total=None)

@@ -64,7 +64,7 @@ def import_command(
     Needs CONCH's weights and tokenizer. Nothing in the checkpoint is run: its tensors are read, and nothing else.
     """
     from dualproto_wsi.model.prompts import load_vocabulary
-    from dualproto_wsi.workflow.import_released import import_released
+    from dualproto_wsi.workflow.training.import_released import import_released
 
     import_released(checkpoint, out, load_vocabulary(prompts), weights, tokenizer, mpp)
     click.echo(out)

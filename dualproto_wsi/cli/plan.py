@@ -13,7 +13,7 @@ from dualproto_wsi.cli import options
 from dualproto_wsi.cli.segment_options import segment_options, segment_settings
 
 if TYPE_CHECKING:
-    from dualproto_wsi.workflow.plan import RunPlan, SlidePlan
+    from dualproto_wsi.workflow.batch.plan import RunPlan, SlidePlan
 
 WIDTH = 110
 NAME = 36
@@ -40,7 +40,7 @@ def plan(ctx: click.Context, /, slides: tuple[Path, ...], out: Path | None, as_j
 
     chosen = segment_settings(ctx, values)
     start = time.perf_counter()
-    from dualproto_wsi.workflow.plan import plan_slides
+    from dualproto_wsi.workflow.batch.plan import plan_slides
 
     loading_s = time.perf_counter() - start
 

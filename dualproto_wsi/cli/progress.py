@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from dualproto_wsi.errors import OutputError
+from dualproto_wsi.workflow.batch.progress import JsonLog, RunTally
 from dualproto_wsi.workflow.listener import Listener, Listeners, TrainListener
-from dualproto_wsi.workflow.progress import JsonLog, RunTally
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from dualproto_wsi.workflow.outcome import SlideOutcome
+    from dualproto_wsi.workflow.batch.outcome import SlideOutcome
 
 
 def describe(outcome: SlideOutcome) -> str:

@@ -12,8 +12,8 @@ from dualproto_wsi.cli import options
 
 if TYPE_CHECKING:
     from dualproto_wsi.model.prompts import Vocabulary
-    from dualproto_wsi.workflow.score_prompts import EncoderChoice, ScoreReport
-    from dualproto_wsi.workflow.tiles import TileSettings
+    from dualproto_wsi.workflow.training.score_prompts import EncoderChoice, ScoreReport
+    from dualproto_wsi.workflow.training.tiles import TileSettings
 
 _vocabulary_argument = click.argument("vocabulary", metavar="[NAME|FILE]", default="bcss")
 _prompts_option = click.option(
@@ -53,7 +53,7 @@ def show(vocabulary: str, as_json: bool) -> None:
     import json
 
     from dualproto_wsi.model.prompts import read_vocabulary
-    from dualproto_wsi.workflow.prompts import describe_vocabulary
+    from dualproto_wsi.workflow.training.prompts import describe_vocabulary
 
     data = describe_vocabulary(read_vocabulary(vocabulary))
     if as_json:
@@ -84,8 +84,8 @@ def lint(
     from dataclasses import asdict
 
     from dualproto_wsi.model.prompts import read_vocabulary
-    from dualproto_wsi.workflow.prompts import lint_vocabulary
-    from dualproto_wsi.workflow.score_prompts import EncoderChoice
+    from dualproto_wsi.workflow.training.prompts import lint_vocabulary
+    from dualproto_wsi.workflow.training.score_prompts import EncoderChoice
 
     report = lint_vocabulary(read_vocabulary(vocabulary), EncoderChoice(encoder, weights, tokenizer))
     if as_json:
@@ -129,7 +129,7 @@ def score(data: Path, prompts: str, keep: int, out: Path | None, as_json: bool, 
     import json
 
     from dualproto_wsi.model.prompts import read_vocabulary, write_vocabulary
-    from dualproto_wsi.workflow.score_prompts import score_vocabulary
+    from dualproto_wsi.workflow.training.score_prompts import score_vocabulary
 
     choice, tiles = _parse(given)
     report = score_vocabulary(data, read_vocabulary(prompts), choice, keep, tiles, _count_images)
@@ -172,7 +172,7 @@ def suggest(data: Path | None, prompts: str, out: Path, keep: int, **given: Any)
     """
     from dualproto_wsi.model.prompts import read_vocabulary, write_vocabulary
     from dualproto_wsi.model.synonyms import BUILT_IN, load_synonyms, read_texts
-    from dualproto_wsi.workflow.prompts import suggest_vocabulary
+    from dualproto_wsi.workflow.training.prompts import suggest_vocabulary
 
     vocabulary = read_vocabulary(prompts)
     synonyms = load_synonyms(given.pop("synonyms") or BUILT_IN)
@@ -195,8 +195,8 @@ def suggest(data: Path | None, prompts: str, out: Path, keep: int, **given: Any)
 
 
 def _parse(given: dict[str, Any]) -> tuple[EncoderChoice, TileSettings]:
-    from dualproto_wsi.workflow.score_prompts import EncoderChoice
-    from dualproto_wsi.workflow.tiles import TileSettings
+    from dualproto_wsi.workflow.training.score_prompts import EncoderChoice
+    from dualproto_wsi.workflow.training.tiles import TileSettings
 
     return (
         EncoderChoice(given["encoder"], given["weights"], given["tokenizer"]),

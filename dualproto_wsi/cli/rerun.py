@@ -28,7 +28,7 @@ def rerun(ctx: click.Context, record: Path, out: Path | None) -> None:
     Exit code: 0 all files are equal, 1 some differ or the slide failed, 2 it cannot be repeated.
     """
     from dualproto_wsi.cli.progress import console_listener
-    from dualproto_wsi.workflow.rerun import rerun_slide
+    from dualproto_wsi.workflow.batch.rerun import rerun_slide
 
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory(prefix="dualproto-rerun-")))

@@ -34,7 +34,7 @@ def segment(ctx: click.Context, /, slides: tuple[Path, ...], out: Path, log_file
     from dualproto_wsi.cli.progress import console_listener
 
     if chosen.run.isolate:
-        from dualproto_wsi.workflow.workers import segment_in_workers as run
+        from dualproto_wsi.workflow.batch.workers import segment_in_workers as run
     else:
         from dualproto_wsi.workflow.segment import segment_slides as run
 

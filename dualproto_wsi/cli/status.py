@@ -22,7 +22,7 @@ def status(out: Path, as_json: bool) -> None:
     """
     import json
 
-    from dualproto_wsi.workflow.status import read_status
+    from dualproto_wsi.workflow.batch.status import read_status
 
     found = read_status(out)
     if as_json:

@@ -40,7 +40,7 @@ def train(data: Path, out: Path, config: Path | None, classes: str | None, **giv
     if classes is not None:
         changes["classes"] = tuple(name.strip() for name in classes.split(",") if name.strip())
     settings = replace(settings, **changes)
-    from dualproto_wsi.workflow.train import train_model
+    from dualproto_wsi.workflow.training.train import train_model
 
     with training_listener() as listener:
         report = train_model(data, out, settings, listener)

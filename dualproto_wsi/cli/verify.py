@@ -62,7 +62,7 @@ _Check = tuple[bool, str, tuple[str, ...], dict[str, Any]]
 
 
 def _check_run(out: Path) -> Iterator[_Check]:
-    from dualproto_wsi.workflow.verify import verify_run
+    from dualproto_wsi.workflow.checks.verify import verify_run
 
     for verdict in verify_run(out):
         title = f"{verdict.slide}  {verdict.checked}"
@@ -70,7 +70,7 @@ def _check_run(out: Path) -> Iterator[_Check]:
 
 
 def _check_file(path: Path) -> Iterator[_Check]:
-    from dualproto_wsi.workflow.verify_file import verify_file
+    from dualproto_wsi.workflow.checks.verify_file import verify_file
 
     for verdict in verify_file(path):
         yield verdict.agreed, verdict.name, tuple(verdict.lines()), asdict(verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +31,8 @@ class OpenSlideReader(PyramidReader):
     def __init__(self, slide: openslide.OpenSlide, info: SlideInfo) -> None:
         super().__init__(info, slide.level_dimensions)
         self._slide = slide
+        self._reads = 0
+        self._idle = threading.Condition()
 
     @classmethod
     def open(cls, path: Path, mpp: float | None = None) -> Self:
@@ -52,12 +55,18 @@ class OpenSlideReader(PyramidReader):
 
     def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         location = self._location(level, x, y)
+        with self._idle:
+            self._reads += 1
         try:
             image = self._slide.read_region(location, level, (width, height))
         except openslide.OpenSlideError as error:
             raise SlideUnreadable(
                 f"{self.info.name}: pixels near {location} cannot be decoded ({error}); copy or export the slide again"
             ) from error
+        finally:
+            with self._idle:
+                self._reads -= 1
+                self._idle.notify_all()
         if image.getchannel("A").getextrema()[0] < 255:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return np.asarray(image.convert("RGB"))
@@ -74,8 +83,10 @@ class OpenSlideReader(PyramidReader):
         return location[0] / reported - x, location[1] / reported - y
 
     def close(self) -> None:
-        """Let go of the file; harmless when done twice."""
-        self._slide.close()
+        """Let go of the file once no thread reads it any more: OpenSlide would end the process otherwise."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._reads)
+            self._slide.close()
 
 
 def open_handle(path: Path) -> openslide.OpenSlide:

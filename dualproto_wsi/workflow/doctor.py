@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from dualproto_wsi.errors import DualProtoError
-from dualproto_wsi.workflow.record import versions
+from dualproto_wsi.workflow.batch.record import versions
 
 OK, NOTE, FAIL = "ok", "note", "fail"
 

@@ -41,7 +41,7 @@ def describe_slide(path: Path, settings: ReadSettings) -> dict[str, Any]:
         If it cannot be opened.
     """
     from dualproto_wsi.slide.reader import open_slide
-    from dualproto_wsi.workflow.record import slide_record
+    from dualproto_wsi.workflow.batch.record import slide_record
 
     with open_slide(path, settings) as reader:
         info = reader.info

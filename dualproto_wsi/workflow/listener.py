@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dualproto_wsi.workflow.outcome import SlideOutcome
+    from dualproto_wsi.workflow.batch.outcome import SlideOutcome
 
 
 class Listener:

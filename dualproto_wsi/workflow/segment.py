@@ -13,14 +13,10 @@ from typing import Any
 
 from dualproto_wsi.errors import DualProtoError
 from dualproto_wsi.settings import SegmentSettings
-from dualproto_wsi.workflow.batch import SlideTask, list_tasks, make_folder, record_stamp
-from dualproto_wsi.workflow.claims import claimed, run_announced
-from dualproto_wsi.workflow.engine import Engine
-from dualproto_wsi.workflow.fingerprint import Fingerprint
-from dualproto_wsi.workflow.folders import drop_unfinished, is_taken, own_folder
-from dualproto_wsi.workflow.listener import Listener, Listeners
-from dualproto_wsi.workflow.models import prepare_model
-from dualproto_wsi.workflow.outcome import (
+from dualproto_wsi.workflow.batch.claims import claimed, run_announced
+from dualproto_wsi.workflow.batch.fingerprint import Fingerprint
+from dualproto_wsi.workflow.batch.folders import drop_unfinished, is_taken, own_folder
+from dualproto_wsi.workflow.batch.outcome import (
     FAILED,
     SlideOutcome,
     SlideTable,
@@ -28,9 +24,13 @@ from dualproto_wsi.workflow.outcome import (
     outcome_from_row,
     same_row,
 )
-from dualproto_wsi.workflow.progress import StateFile
-from dualproto_wsi.workflow.record import read_record
-from dualproto_wsi.workflow.slide_job import SlideJob
+from dualproto_wsi.workflow.batch.progress import StateFile
+from dualproto_wsi.workflow.batch.record import read_record
+from dualproto_wsi.workflow.batch.tasks import SlideTask, list_tasks, make_folder, record_stamp
+from dualproto_wsi.workflow.listener import Listener, Listeners
+from dualproto_wsi.workflow.mapping.engine import Engine
+from dualproto_wsi.workflow.mapping.job import SlideJob
+from dualproto_wsi.workflow.models import prepare_model
 from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def segment_slides(
     """Segment slides in this process, and write their results.
 
     Slides that are done and unchanged are skipped; slides that another process works on are left to it.
-    :func:`~dualproto_wsi.workflow.workers.segment_in_workers` does the same in processes of their own, and keeps
+    :func:`~dualproto_wsi.workflow.batch.workers.segment_in_workers` does the same in processes of their own, and keeps
     `settings.run.timeout_s`.
 
     Parameters

@@ -37,9 +37,9 @@ from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.slide.tiling import plan_tiles
 from dualproto_wsi.slide.tissue import find_tissue
 from dualproto_wsi.vector.mosaic import ScoreMosaic
-from dualproto_wsi.workflow.engine import Engine
-from dualproto_wsi.workflow.evaluate import predict_map
-from dualproto_wsi.workflow.refine import BandRefiner, build_refiner
+from dualproto_wsi.workflow.mapping.engine import Engine
+from dualproto_wsi.workflow.mapping.refine import BandRefiner, build_refiner
+from dualproto_wsi.workflow.training.evaluate import predict_map
 
 PARTS = (
     ("breast-lobular-carcinoma-20x.tif", None, (22720, 1984)),

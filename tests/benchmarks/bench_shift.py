@@ -23,8 +23,8 @@ from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.slide.tiling import plan_tiles
 from dualproto_wsi.slide.tissue import find_tissue
 from dualproto_wsi.vector.mosaic import ScoreMosaic
-from dualproto_wsi.workflow.engine import Engine
-from dualproto_wsi.workflow.inference import predict, read_ahead
+from dualproto_wsi.workflow.mapping.engine import Engine
+from dualproto_wsi.workflow.mapping.inference import predict, read_ahead
 from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 SHIFTS = ((0, 0), (36, 24), (12, 52), (37, 23), (2, 1))

@@ -23,8 +23,9 @@ from synthetic import CELLS, MPP, truth, write_slide
 
 AFTER = ("blend", "refine", "label", "sieve", "trace", "write", "overlay")
 LOADED = """
-from dualproto_wsi.workflow import record, segment
-from dualproto_wsi.workflow.engine import Engine
+from dualproto_wsi.workflow.batch import record
+from dualproto_wsi.workflow import segment
+from dualproto_wsi.workflow.mapping.engine import Engine
 from dualproto_wsi.workflow.models import prepare_model
 from dualproto_wsi.settings import InferenceSettings
 import numpy as np

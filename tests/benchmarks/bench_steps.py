@@ -37,7 +37,7 @@ from dualproto_wsi.vector.mosaic import ScoreMosaic
 from dualproto_wsi.vector.polygons import RegionTracer
 from dualproto_wsi.vector.region import to_region
 from dualproto_wsi.vector.sieve import LabelSieve
-from dualproto_wsi.workflow.inference import read_ahead
+from dualproto_wsi.workflow.mapping.inference import read_ahead
 
 OVERLAP = 0.125
 MIN_AREA_UM2 = 200.0

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from dualproto_wsi.cli.main import main
 from dualproto_wsi.cli.plan import as_table, duration, size
-from dualproto_wsi.workflow.plan import RunPlan, SlidePlan
+from dualproto_wsi.workflow.batch.plan import RunPlan, SlidePlan
 
 LONG = Path("/data/TCGA-A2-A0CM-01Z-00-DX1.AC4901DE-4B6D-4185-BB9F-156033839828.svs")
 
@@ -82,7 +82,7 @@ def test_size(count, text):
 
 def test_good_and_failing_slides(small_slide, make_slide, tmp_path):
     bare = make_slide(tmp_path / "bare.tif", 300, 300, mpp=None)
-    result = run(small_slide, bare, "--device", "cpu", "--precision", "fp32", "-o", tmp_path / "out")
+    result = run(small_slide, bare, "--device", "cpu", "--precision", "fp32", "--overlap", 0.25, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert result.stderr == ""
     lines = result.stdout.splitlines()

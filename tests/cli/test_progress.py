@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from dualproto_wsi.cli.progress import BarListener, LineListener, console_listener, describe
 from dualproto_wsi.errors import OutputError
-from dualproto_wsi.workflow.outcome import SlideOutcome
+from dualproto_wsi.workflow.batch.outcome import SlideOutcome
 
 DONE = SlideOutcome(
     Path("x/a.svs"),

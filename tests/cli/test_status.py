@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from dualproto_wsi.cli.main import main
-from dualproto_wsi.workflow.claims import RUNS, run_announced
-from dualproto_wsi.workflow.outcome import SlideOutcome, SlideTable
-from dualproto_wsi.workflow.progress import StateFile
+from dualproto_wsi.workflow.batch.claims import RUNS, run_announced
+from dualproto_wsi.workflow.batch.outcome import SlideOutcome, SlideTable
+from dualproto_wsi.workflow.batch.progress import StateFile
 
 
 def status(*arguments: object):

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -284,3 +288,21 @@ def test_qupath_content_box(shared):
     red = (pixels[..., 0] > 150) & (pixels[..., 1] < 60)
     rows, columns = np.nonzero(red)
     assert (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1) == (300, 500, 100, 200)
+
+
+def test_closing_waits_for_reads_under_way(make_slide, tmp_path):
+    slide = make_slide(tmp_path / "a.tif", 3000, 3000)
+
+    def read(reader):
+        with contextlib.suppress(ctypes.ArgumentError):  # closed before it began
+            reader.read(reader.info.content, (1500, 1500))
+
+    for _ in range(10):
+        reader = open_slide(slide)
+        threads = [threading.Thread(target=read, args=(reader,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.005)
+        reader.close()  # without waiting, OpenSlide aborts the process
+        for thread in threads:
+            thread.join()

@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.check import region_problems
-from dualproto_wsi.vector.check_scores import score_problems
+from dualproto_wsi.vector.check.regions import region_problems
+from dualproto_wsi.vector.check.scores import score_problems
 from dualproto_wsi.vector.polygons import RegionTracer
 from dualproto_wsi.vector.region import AREA, MEAN_SCORE, RUNNER_UP, Region, to_region
 

@@ -8,7 +8,7 @@ import pytest
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.check_squares import square_problems
+from dualproto_wsi.vector.check.squares import square_problems
 from dualproto_wsi.vector.geojson.squares import ANALYSED, SquareTally, score_name
 from dualproto_wsi.vector.region import Region, share_name
 

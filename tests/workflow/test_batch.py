@@ -9,7 +9,7 @@ import pytest
 from dualproto_wsi.errors import OutputError
 from dualproto_wsi.settings import InferenceSettings, SegmentSettings
 from dualproto_wsi.vector.raster import read_raster
-from dualproto_wsi.workflow.batch import make_folder
+from dualproto_wsi.workflow.batch.tasks import make_folder
 from dualproto_wsi.workflow.segment import segment_slides
 
 CPU = SegmentSettings(inference=InferenceSettings(device="cpu"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dualproto_wsi.data.crops import CropGrid
-from dualproto_wsi.workflow.calibrate import (
+from dualproto_wsi.workflow.training.calibrate import (
     FITS,
     Calibration,
     HeldOut,

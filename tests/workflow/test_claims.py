@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from dualproto_wsi.errors import OutputError
-from dualproto_wsi.workflow.claims import RUNS, claimed, run_announced, run_states, tidy
-from dualproto_wsi.workflow.outcome import SlideOutcome, SlideTable
+from dualproto_wsi.workflow.batch.claims import RUNS, claimed, run_announced, run_states, tidy
+from dualproto_wsi.workflow.batch.outcome import SlideOutcome, SlideTable
 
 HOLD = """
 import sys
 from pathlib import Path
-from dualproto_wsi.workflow.claims import claimed, run_announced
+from dualproto_wsi.workflow.batch.claims import claimed, run_announced
 with run_announced(Path(sys.argv[1])) as state, claimed(Path(sys.argv[1]), "a.svs") as mine:
     state.write_text("{}")
     print(mine, flush=True)
@@ -65,7 +65,7 @@ def test_where_no_file_can_be_made(tmp_path):
 ADD = """
 import sys
 from pathlib import Path
-from dualproto_wsi.workflow.outcome import SlideOutcome, SlideTable
+from dualproto_wsi.workflow.batch.outcome import SlideOutcome, SlideTable
 table = SlideTable(Path(sys.argv[1]))
 for index in range(25):
     table.add(SlideOutcome(Path(f"/x/{sys.argv[2]}{index}.svs"), None, "failed", error="no"))

@@ -6,7 +6,7 @@ import torch
 
 from dualproto_wsi.errors import DeviceUnavailable
 from dualproto_wsi.settings import InferenceSettings
-from dualproto_wsi.workflow.engine import Engine, all_devices, is_out_of_memory
+from dualproto_wsi.workflow.mapping.engine import Engine, all_devices, is_out_of_memory
 from dualproto_wsi.workflow.models import prepare_model
 
 CPU = InferenceSettings(device="cpu", precision="fp32", batch_size=4)

@@ -10,7 +10,7 @@ from dualproto_wsi.data.points import PointImage
 from dualproto_wsi.errors import DataError
 from dualproto_wsi.model.encoder import build_encoder
 from dualproto_wsi.stats.metrics import ConfusionMatrix
-from dualproto_wsi.workflow.evaluate import evaluate_model, part_patients, probe_points, score_points
+from dualproto_wsi.workflow.training.evaluate import evaluate_model, part_patients, probe_points, score_points
 
 NAMES = ("Tumor", "Stroma", "Lymphocyte")
 

@@ -14,7 +14,7 @@ from dualproto_wsi.settings import (
     RunSettings,
     SegmentSettings,
 )  # fmt: skip
-from dualproto_wsi.workflow.fingerprint import (
+from dualproto_wsi.workflow.batch.fingerprint import (
     MB,
     NEUTRAL,
     Fingerprint,

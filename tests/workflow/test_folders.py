@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dualproto_wsi.errors import OutputError
-from dualproto_wsi.workflow.folders import drop_unfinished, result_folders
+from dualproto_wsi.workflow.batch.folders import drop_unfinished, result_folders
 
 
 def test_a_folder_has_the_slides_name(tmp_path):

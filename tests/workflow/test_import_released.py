@@ -19,7 +19,7 @@ from dualproto_wsi.errors import DataError, ModelNotFound, WeightsMismatch
 from dualproto_wsi.model.checkpoint import load_model, read_card
 from dualproto_wsi.model.conch_text import END, VOCABULARY
 from dualproto_wsi.model.prompts import load_vocabulary
-from dualproto_wsi.workflow.import_released import import_released
+from dualproto_wsi.workflow.training.import_released import import_released
 
 CONTEXT = "clip_adapter.prompt_learner.ctx"
 

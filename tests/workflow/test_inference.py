@@ -11,8 +11,8 @@ from dualproto_wsi.settings import InferenceSettings, TissueSettings
 from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.slide.tiling import plan_tiles
 from dualproto_wsi.slide.tissue import find_tissue
-from dualproto_wsi.workflow.engine import Engine, choose_device, choose_precision
-from dualproto_wsi.workflow.inference import predict, read_ahead
+from dualproto_wsi.workflow.mapping.engine import Engine, choose_device, choose_precision
+from dualproto_wsi.workflow.mapping.inference import predict, read_ahead
 from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 

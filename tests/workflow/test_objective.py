@@ -6,7 +6,7 @@ import torch
 
 from dualproto_wsi.data.crops import ABSENT, PRESENT, UNKNOWN, CropGrid
 from dualproto_wsi.errors import DataError
-from dualproto_wsi.workflow.objective import (
+from dualproto_wsi.workflow.training.objective import (
     WindowCrops,
     absence_loss,
     class_weights,

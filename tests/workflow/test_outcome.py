@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dualproto_wsi.errors import OutputError
-from dualproto_wsi.workflow.outcome import SlideOutcome, SlideTable
+from dualproto_wsi.workflow.batch.outcome import SlideOutcome, SlideTable
 
 
 def read(folder: Path) -> list[dict[str, str]]:

@@ -14,8 +14,8 @@ from dualproto_wsi.vector.geojson.merge import ANALYSED_NAME, REGIONS
 from dualproto_wsi.vector.geojson.squares import ANALYSED
 from dualproto_wsi.vector.raster import read_raster
 from dualproto_wsi.vector.region import AREA
+from dualproto_wsi.workflow.checks.verify import verify_run
 from dualproto_wsi.workflow.segment import segment_slides
-from dualproto_wsi.workflow.verify import verify_run
 
 PLAIN = LabelSettings()
 

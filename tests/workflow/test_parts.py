@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dualproto_wsi.errors import DataError
-from dualproto_wsi.workflow.parts import read_part
+from dualproto_wsi.workflow.mapping.parts import read_part
 
 SQUARE = [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dualproto_wsi.workflow.batch.outcome import SlideOutcome
+from dualproto_wsi.workflow.batch.progress import JsonLog, RunTally, StateFile, human_time
 from dualproto_wsi.workflow.listener import Listener, Listeners
-from dualproto_wsi.workflow.outcome import SlideOutcome
-from dualproto_wsi.workflow.progress import JsonLog, RunTally, StateFile, human_time
 
 A, B, C = (Path(f"/x/{name}.svs") for name in "abc")
 
@@ -42,7 +42,7 @@ def test_a_tally_counts_slides_that_are_under_way_at_a_time():
 
 def test_slides_to_come_are_taken_to_be_like_those_before(monkeypatch):
     now = iter([100.0, 110.0, 110.0])
-    monkeypatch.setattr("dualproto_wsi.workflow.progress.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("dualproto_wsi.workflow.batch.progress.time.monotonic", lambda: next(now))
     tally = RunTally()
     tally.run_started([A, B, C], "model on cpu")
     tally.slide_planned(A, 40)

@@ -21,9 +21,9 @@ from dualproto_wsi.model.encoder import build_encoder
 from dualproto_wsi.model.prompts import Vocabulary, read_vocabulary
 from dualproto_wsi.model.synonyms import Synonyms
 from dualproto_wsi.model.text_encoder import build_text_encoder
-from dualproto_wsi.workflow.prompts import lint_vocabulary, misplaced, suggest_vocabulary
-from dualproto_wsi.workflow.score_prompts import EncoderChoice, ScoreReport, score_vocabulary
-from dualproto_wsi.workflow.tiles import LABELLED, TileSettings, embed_tiles, read_labelled
+from dualproto_wsi.workflow.training.prompts import lint_vocabulary, misplaced, suggest_vocabulary
+from dualproto_wsi.workflow.training.score_prompts import EncoderChoice, ScoreReport, score_vocabulary
+from dualproto_wsi.workflow.training.tiles import LABELLED, TileSettings, embed_tiles, read_labelled
 
 CONFIG = {
     "embed_dim": 24,

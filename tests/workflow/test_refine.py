@@ -13,7 +13,7 @@ from dualproto_wsi.errors import SettingsError
 from dualproto_wsi.model.dense_crf import DenseCrf
 from dualproto_wsi.model.mean_field import MeanField
 from dualproto_wsi.settings import PRESETS, RefineSettings, from_data
-from dualproto_wsi.workflow.refine import TILE, BandRefiner, build_refiner
+from dualproto_wsi.workflow.mapping.refine import TILE, BandRefiner, build_refiner
 
 CPU = torch.device("cpu")
 

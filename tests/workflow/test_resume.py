@@ -15,8 +15,8 @@ import pytest
 
 from dualproto_wsi.errors import OutputError, SlideNotFound
 from dualproto_wsi.settings import InferenceSettings, LabelSettings, ReadSettings, RunSettings, SegmentSettings
+from dualproto_wsi.workflow.mapping.job import SlideJob
 from dualproto_wsi.workflow.segment import segment_slides
-from dualproto_wsi.workflow.slide_job import SlideJob
 
 CPU = SegmentSettings(inference=InferenceSettings(device="cpu"))
 

@@ -166,7 +166,7 @@ def test_listener_hears_of_everything(tmp_path, small_slide):
 
 
 def test_an_unexpected_error_costs_one_slide_and_is_logged(tmp_path, small_slide, monkeypatch, caplog):
-    from dualproto_wsi.workflow import slide_job
+    from dualproto_wsi.workflow.mapping import job as slide_job
 
     real = slide_job.analysed_tissue
     calls = iter([True, False])
@@ -186,7 +186,7 @@ def test_an_unexpected_error_costs_one_slide_and_is_logged(tmp_path, small_slide
 
 
 def test_frames_differ_by_the_bounds(tmp_path, shared, monkeypatch):
-    from dualproto_wsi.workflow import slide_job
+    from dualproto_wsi.workflow.mapping import job as slide_job
 
     def open_in_pink(path, settings):
         """Open the slide, and show its square in the colour of tissue: it is red, and red counts as ink."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dualproto_wsi.errors import SettingsError, SlideNotFound
-from dualproto_wsi.workflow.slide_list import SlideItem, gather_slides, read_slide_list
+from dualproto_wsi.workflow.batch.slide_list import SlideItem, gather_slides, read_slide_list
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from dualproto_wsi.settings import InferenceSettings, SegmentSettings
 from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.slide.tiling import TilePlan
 from dualproto_wsi.slide.tissue import find_tissue
-from dualproto_wsi.workflow.engine import Engine
-from dualproto_wsi.workflow.layout import label_grid, tile_plan
+from dualproto_wsi.workflow.batch.plan import plan_slides
+from dualproto_wsi.workflow.batch.speed import LEAST_WINDOWS, Speed, map_piece, seconds_to_read
+from dualproto_wsi.workflow.mapping.engine import Engine
+from dualproto_wsi.workflow.mapping.layout import label_grid, tile_plan
 from dualproto_wsi.workflow.models import prepare_model
-from dualproto_wsi.workflow.plan import plan_slides
 from dualproto_wsi.workflow.segment import segment_slides
-from dualproto_wsi.workflow.speed import LEAST_WINDOWS, Speed, map_piece, seconds_to_read
 
 SETTINGS = SegmentSettings(inference=InferenceSettings(device="cpu"))
 

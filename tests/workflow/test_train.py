@@ -13,9 +13,9 @@ import torch
 from dualproto_wsi.errors import DataError, SettingsError
 from dualproto_wsi.model.checkpoint import load_model
 from dualproto_wsi.settings import TrainSettings
-from dualproto_wsi.workflow.evaluate import evaluate_model
 from dualproto_wsi.workflow.listener import TrainListener
-from dualproto_wsi.workflow.train import TrainReport, train_model
+from dualproto_wsi.workflow.training.evaluate import evaluate_model
+from dualproto_wsi.workflow.training.train import TrainReport, train_model
 
 SETTINGS = TrainSettings(
     crop_sizes=(48, 64), window_px=128, epochs=8, batch_size=4, learning_rate=4e-3, folds=0, stain=0.05, device="cpu"

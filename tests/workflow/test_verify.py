@@ -16,9 +16,9 @@ from dualproto_wsi.errors import DataError
 from dualproto_wsi.settings import OutputSettings, SegmentSettings
 from dualproto_wsi.vector.raster import RasterWriter, read_raster
 from dualproto_wsi.vector.region import AREA, MEAN_SCORE, RUNNER_UP
+from dualproto_wsi.workflow.checks.verify import MOST_TOLD, verify_run
+from dualproto_wsi.workflow.checks.verify_record import read_told
 from dualproto_wsi.workflow.segment import segment_slides
-from dualproto_wsi.workflow.verify import MOST_TOLD, verify_run
-from dualproto_wsi.workflow.verify_record import read_told
 
 
 def segmented(slides, out, **output):
@@ -354,7 +354,7 @@ def test_a_damaged_raster_costs_that_slide(copy, name, write, text):
 
 def test_coarser_levels_are_checked(tmp_path):
     from dualproto_wsi.geometry import LabelGrid
-    from dualproto_wsi.workflow.verify_rasters import read_checked
+    from dualproto_wsi.workflow.checks.verify_rasters import read_checked
 
     grid = LabelGrid(0, 0, 4, 2, 700, 600)
     values = np.random.default_rng(0).integers(0, 5, grid.shape, np.uint8)

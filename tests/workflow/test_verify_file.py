@@ -11,7 +11,7 @@ import pytest
 
 from dualproto_wsi.errors import DataError
 from dualproto_wsi.vector.qupath.rules import READERS
-from dualproto_wsi.workflow.verify_file import UNCLASSIFIED, verify_file
+from dualproto_wsi.workflow.checks.verify_file import UNCLASSIFIED, verify_file
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "reference" / "qupath-cases"
 NAMES = sorted(path.name for path in CASES.glob("*") if not path.name.startswith("RESULT"))
@@ -186,7 +186,7 @@ def test_geometries_in_geometries_without_end(tmp_path, start, end, text):
 
 
 def test_what_unpacks_without_end_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("dualproto_wsi.workflow.verify_file.MOST_BYTES", 100_000)
+    monkeypatch.setattr("dualproto_wsi.workflow.checks.verify_file.MOST_BYTES", 100_000)
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(b" " * 100_001))
     with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("a.json", b" " * 100_001)

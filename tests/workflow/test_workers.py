@@ -13,12 +13,12 @@ import pytest
 
 from dualproto_wsi.errors import ModelNotFound, SettingsError, SlideNotFound
 from dualproto_wsi.settings import InferenceSettings, RunSettings, SegmentSettings
-from dualproto_wsi.workflow.batch import list_tasks, make_folder
-from dualproto_wsi.workflow.claims import tidy
+from dualproto_wsi.workflow.batch.claims import tidy
+from dualproto_wsi.workflow.batch.outcome import SlideTable
+from dualproto_wsi.workflow.batch.status import read_status
+from dualproto_wsi.workflow.batch.tasks import list_tasks, make_folder
+from dualproto_wsi.workflow.batch.workers import Crew, segment_in_workers
 from dualproto_wsi.workflow.listener import Listener
-from dualproto_wsi.workflow.outcome import SlideTable
-from dualproto_wsi.workflow.status import read_status
-from dualproto_wsi.workflow.workers import Crew, segment_in_workers
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
 

@@ -1,0 +1,1 @@
+"""Proofs that features and label map say the same."""

@@ -1,0 +1,1 @@
+"""Proofs: of a run, and of anyone's polygon file."""

@@ -1,0 +1,1 @@
+"""One slide, from file to files."""

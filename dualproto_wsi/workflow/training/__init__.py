@@ -1,0 +1,1 @@
+"""Models and prompts: trained, calibrated, scored, imported."""
