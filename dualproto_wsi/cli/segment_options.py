@@ -240,7 +240,12 @@ _OPTIONS = (
         help="What QuPath gets: an annotation or a detection a region, or a tile a grid square, with the classes' "
         "shares.",
     ),
-    setting("--square", "output.square_um", metavar="UM", help="Side of the grid squares of --object-type tile (µm)."),
+    setting(
+        "--square",
+        "output.square_um",
+        metavar="UM",
+        help="Side of the grid squares of --object-type tile (µm), in whole cells.",
+    ),
     setting("--merge-per-class", "output.merge_per_class", is_flag=True, help="Write one feature a class."),
     setting(
         "--outline",

@@ -84,6 +84,12 @@ class RefineSettings:
     def __post_init__(self) -> None:
         one_of("refine method", self.method, REFINERS)
         one_of("refine preset", self.preset, tuple(PRESETS))
+        given = [f.name for f in fields(CrfParameters) if getattr(self, f.name) is not None]
+        given += ["preset"] if self.preset != "default" else []
+        require(
+            self.method != "none" or not given,
+            f"refine {', '.join(given)} is set, but the method is none; choose fast or crf (--refine)",
+        )
         _ = self.parameters  # checks the values
 
     @property

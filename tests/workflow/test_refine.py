@@ -133,7 +133,7 @@ def test_build_refiner_gives_what_was_asked_for():
 
 
 def test_presets_are_what_they_are_called():
-    released = RefineSettings(preset="released").parameters
+    released = RefineSettings("fast", "released").parameters
     assert released == PRESETS["released"]
     assert (released.gaussian_sxy_px, released.gaussian_compat) == (15, 30)
     assert (released.bilateral_sxy_px, released.bilateral_srgb, released.bilateral_compat) == (10, 20, 50)
@@ -146,9 +146,10 @@ def test_presets_are_what_they_are_called():
     [
         ({"method": "slow"}, "refine method is 'slow'; choose one of none, crf, fast"),
         ({"preset": "paper"}, "refine preset is 'paper'; choose one of default, released"),
-        ({"bilateral_srgb": 0.0}, "bilateral_srgb is 0.0; use 0.1 to 100"),
-        ({"gaussian_compat": -1.0}, "gaussian_compat is -1.0; use 0"),
-        ({"iterations": 0}, "iterations is 0; use 1 to 50"),
+        ({"preset": "released"}, "refine preset is set, but the method is none; choose fast or crf"),
+        ({"method": "fast", "bilateral_srgb": 0.0}, "bilateral_srgb is 0.0; use 0.1 to 100"),
+        ({"method": "crf", "gaussian_compat": -1.0}, "gaussian_compat is -1.0; use 0"),
+        ({"method": "crf", "iterations": 0}, "iterations is 0; use 1 to 50"),
     ],
 )
 def test_wrong_settings_are_refused(values, message):
