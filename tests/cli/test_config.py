@@ -152,7 +152,12 @@ NUMBER = st.floats(0.1, 100)
     st.builds(
         SegmentSettings,
         read=st.builds(ReadSettings, mpp=st.none() | NUMBER),
-        refine=st.builds(RefineSettings, bilateral_srgb=st.none() | NUMBER, iterations=st.none() | st.integers(1, 50)),
+        refine=st.builds(
+            RefineSettings,
+            st.just("fast"),
+            bilateral_srgb=st.none() | NUMBER,
+            iterations=st.none() | st.integers(1, 50),
+        ),
         labels=st.builds(LabelSettings, unsure_below=st.floats(0, 0.99), min_area_um2=st.floats(0, 1e8)),
         output=st.builds(OutputSettings, overlay=st.booleans(), formats=st.just(("geojson", "geojson.gz"))),
     ),
