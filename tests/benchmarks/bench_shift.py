@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--side-mm", type=float, default=2.0)
+    parser.add_argument("--at", metavar="X,Y", help="top left of the square, level-0 px; default: where tissue is densest")
     parser.add_argument("--overlaps", default="0,0.0625,0.125,0.25,0.5")
     parser.add_argument("--gate", type=float, help="strength of the presence gate instead of the bundle's")
     given = parser.parse_args()
@@ -77,7 +78,10 @@ def main() -> None:
     with open_slide(given.slide, ReadSettings(given.mpp)) as reader:
         mpp = reader.info.require_mpp()
         tissue = find_tissue(reader, TissueSettings(), mpp)
-        box = densest(tissue, reader.info.content, given.side_mm * 1000 / mpp)
+        side = given.side_mm * 1000 / mpp
+        box = densest(tissue, reader.info.content, side)
+        if given.at:
+            box = Box(*map(float, given.at.split(",")), side, side)
         size = f"{box.width * mpp / 1000:.2f} x {box.height * mpp / 1000:.2f} mm"
         print(f"{given.slide.name}: {size} at {box.x:.0f}, {box.y:.0f}")
         print(
@@ -92,6 +96,9 @@ def main() -> None:
                 labels, tiles = label(reader, engine, tissue, LabelGrid.over(shifted, mpp, cell_um), overlap)
                 maps.append(labels)
                 cost = max(cost, tiles)
+            if not first_cost:
+                counts = np.bincount(maps[0].ravel())[1:]
+                print(f"shares of the classes: {', '.join(f'{share:.1%}' for share in counts / counts.sum())}")
             first_cost = first_cost or cost
             shares = []
             for (dx, dy), other in zip(SHIFTS[1:], maps[1:], strict=True):
