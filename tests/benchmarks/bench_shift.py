@@ -66,7 +66,9 @@ def main() -> None:
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--side-mm", type=float, default=2.0)
-    parser.add_argument("--at", metavar="X,Y", help="top left of the square, level-0 px; default: where tissue is densest")
+    parser.add_argument(
+        "--at", metavar="X,Y", help="top left of the square, level-0 px; default: where tissue is densest"
+    )
     parser.add_argument("--overlaps", default="0,0.0625,0.125,0.25,0.5")
     parser.add_argument("--gate", type=float, help="strength of the presence gate instead of the bundle's")
     given = parser.parse_args()
