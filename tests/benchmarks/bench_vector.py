@@ -1,4 +1,4 @@
-"""Time and exactness of tracing and writing, against what else could do it.
+"""Time and exactness of tracing, against what else could do it; bench_write.py has the writing.
 
 python tests/benchmarks/bench_vector.py --size 4096
 
@@ -15,12 +15,9 @@ one and regions are thrown away.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -32,10 +29,9 @@ from scipy.ndimage import gaussian_filter
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.geojson import GeoJsonWriter
 from dualproto_wsi.vector.polygons import RegionTracer, TracedRegion
 from dualproto_wsi.vector.rasterise import rasterise
-from dualproto_wsi.vector.region import Region, to_region
+from dualproto_wsi.vector.region import to_region
 
 CLASSES = 5
 BAND, TILE = 256, 4096
@@ -187,32 +183,6 @@ def trace_tiles(labels: np.ndarray, tile: int = 512) -> list[object]:
     return [shapely.union_all(shapes) for shapes in parts.values()]
 
 
-def write(path: Path, regions: list[Region]) -> int:
-    with GeoJsonWriter(path) as writer:
-        for region in regions:
-            writer.write(region)
-    return path.stat().st_size
-
-
-def write_json(path: Path, regions: list[Region]) -> int:
-    features = [
-        {
-            "type": "Feature",
-            "id": region.id,
-            "geometry": {"type": "Polygon", "coordinates": [ring.round(2).tolist() for ring in region.rings]},
-            "properties": {
-                "objectType": "annotation",
-                "classification": {"name": region.tissue_class.name, "color": region.tissue_class.colour},
-                "measurements": region.measurements,
-            },
-        }
-        for region in regions
-    ]
-    with path.open("w") as file:
-        json.dump({"type": "FeatureCollection", "features": features}, file)
-    return path.stat().st_size
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=4096, help="side of the label map, cells")
@@ -267,15 +237,6 @@ def main() -> None:
         )
         time_s, (count, error) = seconds(lambda: trace_tiatoolbox(labels), 1)
         row("tiatoolbox to QuPath", time_s, took, f"{count} features, areas wrong by up to {error:.0%}; once")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        base, size = seconds(lambda: write(path / "a.geojson", areas), options.repeats)
-        row("write .geojson", base, base, f"{size / 1e6:.0f} MB, {vertices / base / 1e6:.1f} M vertices/s")
-        time_s, size = seconds(lambda: write(path / "a.geojson.gz", areas), 1)
-        row("write .geojson.gz", time_s, base, f"{size / 1e6:.0f} MB")
-        if slow:
-            time_s, size = seconds(lambda: write_json(path / "b.geojson", areas), 1)
-            row("json.dump", time_s, base, f"{size / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":
