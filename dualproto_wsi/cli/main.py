@@ -29,6 +29,7 @@ VERBS = (
     "prompts",
     "train",
     "evaluate",
+    "fed",
 )
 
 

@@ -6,6 +6,7 @@ Nothing in a bundle is executed. The image encoder is never inside: the card nam
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,10 +18,20 @@ from dualproto_wsi.errors import BundleInvalid, ModelNotFound, SettingsError
 from dualproto_wsi.files import replacing
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.encoder import build_encoder
-from dualproto_wsi.model.head import DualProtoHead
+from dualproto_wsi.model.heads import build_head
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 
-__all__ = ["DEFAULT", "ModelCard", "find_model", "list_models", "load_model", "read_card", "save_bundle"]
+__all__ = [
+    "DEFAULT",
+    "ModelCard",
+    "find_model",
+    "list_models",
+    "load_model",
+    "read_bundle",
+    "read_card",
+    "save_bundle",
+    "write_bundle",
+]
 
 DEFAULT = "compact-breast"
 """Name of the model that ``builtin`` means."""
@@ -63,11 +74,22 @@ def save_bundle(path: Path, segmenter: DualProtoSegmenter) -> None:
     segmenter : DualProtoSegmenter
         Its head's tensors and its card are written.
     """
-    tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in segmenter.head.state_dict().items()}
-    card = json.dumps(segmenter.card.to_json(), ensure_ascii=False, allow_nan=False, sort_keys=True)
+    write_bundle(path, segmenter.card, segmenter.head.state_dict())
+
+
+def write_bundle(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
+    """Write a head's tensors and its card; as :func:`save_bundle`."""
+    plain = {name: tensor.detach().cpu().float().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(card.to_json(), ensure_ascii=False, allow_nan=False, sort_keys=True)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={_CARD_KEY: card})
+        save_file(plain, temporary, metadata={_CARD_KEY: text})
         temporary.chmod(0o644)  # safetensors makes it the owner's alone
+
+
+def read_bundle(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Read card and tensors of a bundle as they are; no encoder is needed. Errors as for :func:`read_card`."""
+    card = read_card(path)
+    return card, load_file(path)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -122,8 +144,7 @@ def load_model(name_or_path: str | Path, weights: Path | None = None) -> DualPro
     encoder = build_encoder(card.encoder, weights)
     tensors = load_file(path)
     with torch.device("meta"):
-        shape = (len(card.classes) * card.descriptions, card.head.text_dim)
-        head = DualProtoHead(card.head, encoder.dim, len(card.classes), card.descriptions, torch.empty(shape))
+        head = build_head(card.head, encoder.dim, len(card.classes), card.descriptions)
     _check(tensors, head.state_dict(), path)
     head.load_state_dict(tensors, assign=True)
     return DualProtoSegmenter(encoder, head, card)

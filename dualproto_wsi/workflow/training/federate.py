@@ -1,0 +1,307 @@
+"""Several sites, one model: heads travel and are averaged, images stay where they are.
+
+Federated averaging (McMahan et al., 2017), with one refinement: what belongs to a class, its prototypes, is weighted by
+how many positive images of that class a site has; everything shared by their sum. Sites must have started from the same
+weights: prototypes that grew from different ones do not correspond, and their mean is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dualproto_wsi.errors import DataError, OutputError, SettingsError
+from dualproto_wsi.model.card import ModelCard, PresenceGate
+from dualproto_wsi.model.checkpoint import find_model, read_bundle, write_bundle
+
+POSITIVES, STARTED_FROM = "positives", "started_from"
+"""Keys of a card's ``training``: positive images of each class, and a hash of the weights that training began with."""
+
+KEPT = ("data", "labels", "images", "settings", POSITIVES, STARTED_FROM, "seconds")
+"""What of a card's ``training`` leaves a site; patients and files never do."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """What one site sends.
+
+    Parameters
+    ----------
+    path : Path
+        The bundle.
+    card : ModelCard
+    tensors : dict of str to Tensor
+        The head's.
+    """
+
+    path: Path
+    card: ModelCard
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path) -> Site:
+        """Read one; errors as for :func:`~dualproto_wsi.model.checkpoint.read_bundle`."""
+        card, tensors = read_bundle(path)
+        return cls(path, card, tensors)
+
+    @property
+    def name(self) -> str:
+        """How the site calls itself."""
+        return str(self.card.training.get("site", self.path.stem))
+
+    @property
+    def positives(self) -> NDArray[np.float64]:
+        """Positive images of each class, (K,)."""
+        counts = self.card.training[POSITIVES]
+        return np.array([counts[name] for name in self.card.classes.names], np.float64)
+
+
+def export_site(bundle: str, out: Path, site: str, positives: Mapping[str, int] | None = None) -> int:
+    """Write what a site sends: the head, and a card without patients and file names.
+
+    Parameters
+    ----------
+    bundle : str
+        A bundle, or a built-in model's name.
+    out : Path
+        ``.safetensors``; an ordinary bundle.
+    site : str
+        What the site is called.
+    positives : mapping of str to int, or None
+        Positive images of each class; None: as the card says.
+
+    Returns
+    -------
+    int
+        Its size, bytes: all that travels.
+
+    Raises
+    ------
+    DataError
+        If the card does not say how many positive images there were, or the numbers do not fit its classes.
+    OutputError
+        If `out` is the bundle itself, or does not end in ``.safetensors``.
+    """
+    path = find_model(bundle)
+    if out.suffix != ".safetensors" or out.resolve() == path.resolve():
+        raise OutputError(f"{out}: must end in .safetensors and not be the model itself; choose another -o")
+    card, tensors = read_bundle(path)
+    counts = positives if positives is not None else card.training.get(POSITIVES)
+    _check_positives(path, card, counts)
+    training = {key: card.training[key] for key in KEPT if key in card.training}
+    training |= {"site": site, POSITIVES: dict(counts or {}), "patients_trained_on": len(_patients(card))}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bundle(out, replace(card, training=training, scores=_nameless(card.scores)), tensors)
+    return out.stat().st_size
+
+
+def aggregate_sites(paths: Sequence[Path], out: Path) -> ModelCard:
+    """Average the heads of several sites into one bundle.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Two or more, each from :func:`export_site`.
+    out : Path
+        The bundle to write, ``.safetensors``.
+
+    Returns
+    -------
+    ModelCard
+        Of the new bundle. Its calibration is the weighted mean of the sites', and no score is claimed.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two, one occurs twice, or they do not fit together.
+    OutputError
+        If `out` does not end in ``.safetensors``.
+    """
+    if out.suffix != ".safetensors":
+        raise OutputError(f"{out}: a bundle's name ends in .safetensors; choose another name for -o")
+    if len(paths) < 2:
+        raise DataError(f"{len(paths)} site(s) given; averaging needs two or more")
+    sites = [Site.read(path) for path in paths]
+    for site in sites[1:]:
+        _check_fit(sites[0], site)
+    _check_names(sites)
+    positives = np.stack([site.positives for site in sites])
+    tensors = average([site.tensors for site in sites], positives)
+    card = _average_card(out.stem, sites, positives)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bundle(out, card, tensors)
+    return card
+
+
+def average(heads: Sequence[Mapping[str, Tensor]], positives: NDArray[np.float64]) -> dict[str, Tensor]:
+    """Average heads of one shape.
+
+    Parameters
+    ----------
+    heads : sequence of mapping of str to Tensor
+        State dicts of heads.
+    positives : ndarray of float64, shape (sites, K)
+        Positive images. A class without any is weighted like what is shared.
+
+    Returns
+    -------
+    dict of str to Tensor of float32
+        Does not depend on the order of the sites, but for rounding; equal heads give themselves.
+    """
+    shared, of_class = site_weights(positives)
+    averaged = {}
+    for name, first in heads[0].items():
+        stack = torch.stack([head[name].double() for head in heads])
+        rows = [1] * (stack.ndim - 1)
+        if _is_by_class(name):
+            weights = of_class.repeat_interleave(len(first) // of_class.shape[1], 1)
+            mean = (stack * weights.reshape(*weights.shape, *rows[1:])).sum(0)
+        else:
+            mean = (stack * shared.reshape(-1, *rows)).sum(0)
+        averaged[name] = first.clone() if (stack == stack[0]).all() else mean.float()
+    return averaged
+
+
+def site_weights(positives: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+    """Return the sites' weights for what is shared, (sites,), and for each class, (sites, K); both sum to 1."""
+    counts = torch.from_numpy(positives)
+    shared = counts.sum(1) / counts.sum()
+    totals = counts.sum(0)
+    of_class = torch.where(totals > 0, counts / totals.clamp_min(1), shared[:, None])
+    return shared, of_class
+
+
+def _is_by_class(name: str) -> bool:
+    """Tell whether the rows of a head's tensor go class by class."""
+    return name in ("bank.image", "bank.text_features", "classifier.weight", "classifier.bias")
+
+
+def _check_positives(path: Path, card: ModelCard, counts: object) -> None:
+    names = card.classes.names
+    if not isinstance(counts, Mapping):
+        raise DataError(
+            f"{path}: its card does not say how many positive images each class had; "
+            f"pass --positives {','.join(f'{name}=N' for name in names)}"
+        )
+    if set(counts) != set(names):
+        raise DataError(f"{path}: --positives names {', '.join(map(str, counts))}; its classes are {', '.join(names)}")
+    wrong = [f"{name}={count}" for name, count in counts.items() if not isinstance(count, int) or count < 0]
+    if wrong or not sum(counts.values()):
+        raise DataError(
+            f"{path}: positives {', '.join(wrong) or 'are all 0'}; give whole numbers, one at least above 0"
+        )
+
+
+def _nameless(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return scores without the patients that were left out of them."""
+    kept = {key: value for key, value in scores.items() if key != "left_out"}
+    return {key: _nameless(value) if isinstance(value, dict) else value for key, value in kept.items()}
+
+
+def _patients(card: ModelCard) -> Sequence[object]:
+    patients = card.training.get("patients", ())
+    return patients if isinstance(patients, list | tuple) else ()
+
+
+def _check_names(sites: Sequence[Site]) -> None:
+    names = [site.name for site in sites]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"site {twice[0]!r} is there more than once; each site counts once: name them with --site")
+
+
+def _check_fit(one: Site, other: Site) -> None:
+    """Check that two heads can be averaged."""
+    pairs: dict[str, tuple[Any, Any]] = {
+        "encoder": (_encoder(one.card), _encoder(other.card)),
+        "classes": (one.card.classes.names, other.card.classes.names),
+        "descriptions": (_descriptions(one.card), _descriptions(other.card)),
+        "head": (one.card.head, other.card.head),
+        "resolution": (one.card.mpp, other.card.mpp),
+        "starting weights": tuple(s.card.training.get(STARTED_FROM, "unknown") for s in (one, other)),
+    }
+    for what, (first, second) in pairs.items():
+        if first != second:
+            raise DataError(
+                f"{one.path.name} and {other.path.name}: {what} differ ({first} and {second}); "
+                "start all sites from one bundle (train --continue)"
+            )
+    for site in (one, other):
+        if STARTED_FROM not in site.card.training:
+            raise DataError(
+                f"{site.path}: its card does not say what its training started from; "
+                "start all sites from one bundle (train --continue)"
+            )
+        if POSITIVES not in site.card.training:
+            raise DataError(f"{site.path}: no export of a site; make one with `dualproto-wsi fed export`")
+    shapes = [{name: tuple(tensor.shape) for name, tensor in site.tensors.items()} for site in (one, other)]
+    if shapes[0] != shapes[1]:
+        raise DataError(f"{one.path.name} and {other.path.name}: their heads have other tensors; export them again")
+
+
+def _encoder(card: ModelCard) -> str:
+    return f"{card.encoder} {card.encoder_hash}"
+
+
+def _descriptions(card: ModelCard) -> list[tuple[str, ...]]:
+    return [tissue.descriptions for tissue in card.classes]
+
+
+def _average_card(name: str, sites: Sequence[Site], positives: NDArray[np.float64]) -> ModelCard:
+    shared, of_class = (weights.numpy() for weights in site_weights(positives))
+    cards = [site.card for site in sites]
+    names = cards[0].classes.names
+    bias = (of_class * np.array([card.bias for card in cards])).sum(0)
+    gates = [card.gate for card in cards]
+    gate_bias = [gate.bias or (0.0,) * len(names) for gate in gates]
+    return replace(
+        cards[0],
+        name=name,
+        version="1",
+        temperature=float(np.exp((shared * np.log([card.temperature for card in cards])).sum())),
+        bias=tuple(map(float, bias)),
+        gate=PresenceGate(
+            strength=float((shared * [gate.strength for gate in gates]).sum()),
+            scale=float(np.exp((shared * np.log([gate.scale for gate in gates])).sum())),
+            bias=tuple(map(float, (of_class * np.array(gate_bias)).sum(0))),
+            floor=min(gate.floor for gate in gates),
+        ),
+        training={
+            "federated": [
+                {
+                    "site": site.name,
+                    POSITIVES: site.card.training[POSITIVES],
+                    "images": site.card.training.get("images"),
+                }
+                for site in sites
+            ],
+            POSITIVES: {k: int(n) for k, n in zip(names, positives.sum(0), strict=True)},
+            STARTED_FROM: cards[0].training[STARTED_FROM],
+        },
+        scores={},
+        limits=f"The average of {len(sites)} sites' heads, not yet measured. {cards[0].limits}".strip(),
+    )
+
+
+def parse_positives(text: str) -> dict[str, int]:
+    """Return the counts of ``A=12,B=3``.
+
+    Raises
+    ------
+    SettingsError
+        If it is not of that form.
+    """
+    counts: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, number = part.strip().rpartition("=")
+        if not equals or not name or not number.isdigit() or name in counts:
+            raise SettingsError(f"--positives {text}: {part.strip()!r} is not CLASS=NUMBER, each class once")
+        counts[name] = int(number)
+    return counts
