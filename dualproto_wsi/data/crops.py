@@ -1,7 +1,7 @@
 """Crops of an image with image-level labels: which classes each one holds.
 
 A crop says only "there is some of class k in here" or "there is none": what a pathologist would answer about a small
-picture. Where in the crop the points lie is not handed on.
+picture. Where in the crop the points lie is not handed on. An image without points is one crop, itself.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dualproto_wsi.data.points import PointImage
-
-ABSENT, PRESENT, UNKNOWN = 0, 1, -1
-"""Image-level labels of a class in a crop."""
+from dualproto_wsi.data.images import ABSENT, PRESENT, UNKNOWN, LabelledImage
+from dualproto_wsi.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +27,7 @@ class CropGrid:
     step : int
         From one crop to the next, px; the first lies at the image's top left corner.
     labels : ndarray of int8, shape (K, rows, columns)
-        :data:`PRESENT`, :data:`ABSENT` or :data:`UNKNOWN`.
+        ``PRESENT``, ``ABSENT`` or ``UNKNOWN`` of :mod:`dualproto_wsi.data.images`.
     """
 
     size: int
@@ -38,13 +36,21 @@ class CropGrid:
 
 
 def label_crops(
-    image: PointImage, classes: int, sizes: Sequence[int], min_points: int, multiple: int = 8
+    image: LabelledImage,
+    shape: tuple[int, int],
+    classes: int,
+    sizes: Sequence[int],
+    min_points: int,
+    multiple: int = 8,
 ) -> list[CropGrid]:
-    """Cut an image into overlapping crops of several sizes and label each crop as a whole.
+    """Cut an image into overlapping crops of several sizes and label each crop by the points in it.
 
     Parameters
     ----------
-    image : PointImage
+    image : LabelledImage
+        With points.
+    shape : tuple of int
+        (height, width) of the image, px.
     classes : int
         K.
     sizes : sequence of int
@@ -58,17 +64,48 @@ def label_crops(
     -------
     list of CropGrid
         One a size, without any crop if the image is smaller.
+
+    Raises
+    ------
+    DataError
+        If the image has no labelled points, which is not the same as an empty list of them.
     """
-    height, width = image.pixels.shape[:2]
+    if image.points is None:
+        raise DataError(
+            f"{image.path}: has no labelled points, so its crops have no labels; train on whole images, or on a layout"
+            " with points"
+        )
+    height, width = shape
     grids = []
     for size in sizes:
         step = max(multiple, size // 2 // multiple * multiple)
         starts_y, starts_x = np.arange(0, height - size + 1, step), np.arange(0, width - size + 1, step)
-        x, y = image.points.T
+        x, y = image.points.places.T
         in_row = (y >= starts_y[:, None]) & (y < starts_y[:, None] + size)
         in_column = (x >= starts_x[:, None]) & (x < starts_x[:, None] + size)
-        of_class = image.labels == np.arange(classes)[:, None]
+        of_class = image.points.labels == np.arange(classes)[:, None]
         counts = np.einsum("kn,rn,cn->krc", of_class.astype(np.int64), in_row, in_column.astype(np.int64))
         labels = np.where(counts >= min_points, PRESENT, np.where(counts == 0, ABSENT, UNKNOWN)).astype(np.int8)
         grids.append(CropGrid(size, step, labels))
     return grids
+
+
+def whole_image(image: LabelledImage, shape: tuple[int, int], multiple: int = 8) -> CropGrid:
+    """Return a grid of one crop, the whole image with its image-level labels.
+
+    Parameters
+    ----------
+    image : LabelledImage
+    shape : tuple of int
+        (height, width) of the image, px.
+    multiple : int
+        The crop's side is a multiple of this, px.
+
+    Returns
+    -------
+    CropGrid
+        Of the smallest such square that the image fits into. What it lacks to the right and below is to be its mirror
+        image: that shows the same classes, so the labels stay true.
+    """
+    side = -(-max(shape) // multiple) * multiple
+    return CropGrid(side, side, image.labels[:, None, None])
