@@ -8,6 +8,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Counts = NDArray[np.int64] | NDArray[np.float64]
+"""Confusion matrices, shape (…, C, C): ``counts[…, t, p]`` of truth t and prediction p."""
+
+MEASURES = (
+    "accuracy",
+    "frequency_weighted_iou",
+    "mean_iou",
+    "mean_dice",
+    "mean_precision",
+    "mean_recall",
+    "iou",
+    "dice",
+    "precision",
+    "recall",
+)
+"""What :func:`measure` returns, by name; the last four a value a class."""
+
+
+def measure(counts: Counts, foreground: int) -> dict[str, NDArray[np.float64]]:
+    """Return all that follows from confusion matrices.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (…, C, C)
+    foreground : int
+        Means are over the first so many classes.
+
+    Returns
+    -------
+    dict of str to ndarray of float64
+        By the names of :data:`MEASURES`: of shape (…), or (…, C) for those of each class. Undefined is NaN: the IoU and
+        the Dice of a class neither true nor predicted, the recall of one without truth, the precision of one never
+        predicted, and every mean over one of these.
+
+    Notes
+    -----
+    The frequency-weighted IoU (Long et al., CVPR 2015) weighs the IoU of each class by its share of the truth, over
+    all C classes.
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    true, predicted, total = counts.sum(-1), counts.sum(-2), counts.sum((-2, -1))
+    each = {
+        "iou": _ratio(hits, true + predicted - hits),
+        "dice": _ratio(2 * hits, true + predicted),
+        "precision": _ratio(hits, predicted),
+        "recall": _ratio(hits, true),
+    }
+    means = {f"mean_{name}": _mean(values[..., :foreground]) for name, values in each.items()}
+    weighed = np.where(true > 0, true * each["iou"], 0.0).sum(-1)
+    overall = {"accuracy": _ratio(hits.sum(-1), total), "frequency_weighted_iou": _ratio(weighed, total)}
+    found = overall | means | each
+    return {name: found[name] for name in MEASURES}
+
 
 class ConfusionMatrix:
     """Counts of (truth, prediction), pooled over everything that is added.
@@ -15,16 +68,19 @@ class ConfusionMatrix:
     Parameters
     ----------
     names : sequence of str
-        The K classes, in order.
+        The C classes, in order.
+    foreground : int or None
+        Means are over the first so many, where the last ones are no tissue, such as background; None: over all.
 
     Attributes
     ----------
-    counts : ndarray of int64, shape (K, K)
+    counts : ndarray of int64, shape (C, C)
         ``counts[t, p]``: truth t, prediction p.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], foreground: int | None = None) -> None:
         self.names = tuple(names)
+        self.foreground = len(self.names) if foreground is None else foreground
         self.counts = np.zeros((len(self.names), len(self.names)), dtype=np.int64)
 
     def add(self, truth: ArrayLike, prediction: ArrayLike) -> None:
@@ -33,12 +89,12 @@ class ConfusionMatrix:
         Parameters
         ----------
         truth, prediction : array_like of int, one shape
-            0…K-1.
+            0…C-1.
 
         Raises
         ------
         ValueError
-            If the shapes differ or a value is outside 0…K-1.
+            If the shapes differ or a value is outside 0…C-1.
         """
         true, predicted = np.asarray(truth, dtype=np.int64), np.asarray(prediction, dtype=np.int64)
         if true.shape != predicted.shape:
@@ -58,49 +114,57 @@ class ConfusionMatrix:
     @property
     def accuracy(self) -> float:
         """Share of pairs on the diagonal; NaN if nothing was counted."""
-        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+        return float(self._measure("accuracy"))
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """Share of each true class that was found; NaN for a class without truth."""
-        return _ratio(np.diag(self.counts), self.counts.sum(1))
+        return self._measure("recall")
 
     @property
     def precision(self) -> NDArray[np.float64]:
         """Share of each predicted class that is right; NaN for a class never predicted."""
-        return _ratio(np.diag(self.counts), self.counts.sum(0))
+        return self._measure("precision")
 
     @property
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union of each class; NaN for a class neither true nor predicted."""
-        hits = np.diag(self.counts)
-        return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+        return self._measure("iou")
 
     @property
     def dice(self) -> NDArray[np.float64]:
         """Dice coefficient (F1) of each class; NaN for a class neither true nor predicted."""
-        return _ratio(2 * np.diag(self.counts), self.counts.sum(0) + self.counts.sum(1))
+        return self._measure("dice")
 
     @property
     def mean_iou(self) -> float:
-        """Mean of :attr:`iou` over all K classes; NaN if one is undefined."""
-        return float(self.iou.mean()) if self.names else float("nan")
+        """Mean of :attr:`iou` over the foreground classes; NaN if one is undefined."""
+        return float(self._measure("mean_iou"))
 
     @property
     def mean_dice(self) -> float:
-        """Mean of :attr:`dice` over all K classes; NaN if one is undefined."""
-        return float(self.dice.mean()) if self.names else float("nan")
+        """Mean of :attr:`dice` over the foreground classes; NaN if one is undefined."""
+        return float(self._measure("mean_dice"))
+
+    def _measure(self, name: str) -> NDArray[np.float64]:
+        return measure(self.counts, self.foreground)[name]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; undefined is None, as JSON has no NaN."""
-        return {
-            "total": self.total,
-            "accuracy": _plain(self.accuracy),
-            "mean_iou": _plain(self.mean_iou),
-            "iou": {name: _plain(value) for name, value in zip(self.names, self.iou, strict=True)},
-            "dice": {name: _plain(value) for name, value in zip(self.names, self.dice, strict=True)},
-            "counts": self.counts.tolist(),
-        }
+        found = measure(self.counts, self.foreground)
+        told = {name: by_class(self.names, values) if values.ndim else plain(values) for name, values in found.items()}
+        return {"total": self.total, **told, "counts": self.counts.tolist()}
+
+
+def plain(value: ArrayLike, digits: int = 4) -> float | None:
+    """Return a number rounded for JSON; None for NaN."""
+    number = float(np.asarray(value))
+    return None if np.isnan(number) else round(number, digits)
+
+
+def by_class(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return values by the name of their class, for JSON."""
+    return {name: plain(value) for name, value in zip(names, values, strict=True)}
 
 
 def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
@@ -110,5 +174,5 @@ def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
     return out
 
 
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(values.mean(-1) if values.shape[-1] else np.full(values.shape[:-1], np.nan))

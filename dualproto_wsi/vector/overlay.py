@@ -93,7 +93,7 @@ def _with_legend(
     picture: Image.Image, classes: Sequence[TissueClass], captions: dict[str, str], title: str
 ) -> Image.Image:
     size = 18
-    font = _font(size)
+    font = load_font(size)
     line = size + 10
     lines = [title, *(f"{c.name}  {captions.get(c.name, '')}".rstrip() for c in classes)]
     text_width = int(max(font.getlength(text) for text in lines)) + 3 * size + 10
@@ -110,7 +110,7 @@ def _with_legend(
     return canvas
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return a font that has ``²`` and most alphabets: the one that comes with matplotlib, found without its import."""
     spec = importlib.util.find_spec("matplotlib")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -123,4 +123,4 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def save_png(picture: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     with replacing(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        picture.save(temporary, format="PNG", compress_level=4)

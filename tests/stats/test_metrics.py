@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from dualproto_wsi.stats.metrics import ConfusionMatrix
+from dualproto_wsi.stats.metrics import ConfusionMatrix, measure
 
 
 def test_by_hand() -> None:
@@ -20,6 +21,47 @@ def test_by_hand() -> None:
     assert matrix.recall == pytest.approx([2 / 3, 1, 1 / 2])
     assert matrix.precision == pytest.approx([2 / 3, 1 / 2, 1])
     assert matrix.mean_iou == pytest.approx(0.5)
+
+
+def test_frequency_weighted_iou_by_hand() -> None:
+    found = measure(np.array([[6, 2], [1, 1]]), 2)
+    assert found["iou"] == pytest.approx([6 / 9, 1 / 4])
+    assert found["frequency_weighted_iou"] == pytest.approx((8 * 6 / 9 + 2 / 4) / 10)
+
+
+def test_a_class_without_truth_weighs_nothing() -> None:
+    found = measure(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]), 3)
+    assert found["frequency_weighted_iou"] == pytest.approx((4 * 3 / 4 + 2 * 2 / 3) / 6)
+    assert np.isnan(found["mean_iou"])
+
+
+def test_means_are_over_the_foreground_and_background_is_in_the_denominators() -> None:
+    matrix = ConfusionMatrix(["a", "b", "Background"], foreground=2)
+    matrix.add([0, 0, 1, 2, 2], [0, 0, 1, 1, 2])
+    assert matrix.iou == pytest.approx([1, 1 / 2, 1 / 2])
+    assert matrix.mean_iou == pytest.approx(3 / 4)
+    assert matrix.to_json()["mean_precision"] == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_many_matrices_at_once_are_each_alone() -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (5, 3, 3))
+    together = measure(counts, 2)
+    for i, one in enumerate(counts):
+        for name, value in measure(one, 2).items():
+            assert together[name][i] == pytest.approx(value, nan_ok=True)
+
+
+def test_against_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    truth, found = generator.integers(0, 4, (2, 300))
+    matrix = ConfusionMatrix("abcd")
+    matrix.add(truth, found)
+    assert matrix.iou == pytest.approx(jaccard_score(truth, found, average=None))
+    assert matrix.dice == pytest.approx(f1_score(truth, found, average=None))
+    assert matrix.precision == pytest.approx(precision_score(truth, found, average=None))
+    assert matrix.recall == pytest.approx(recall_score(truth, found, average=None))
+    weighted = jaccard_score(truth, found, average="weighted")
+    assert measure(matrix.counts, 4)["frequency_weighted_iou"] == pytest.approx(weighted)
 
 
 def test_pooled_is_not_the_mean_of_images() -> None:
