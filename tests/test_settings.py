@@ -82,7 +82,7 @@ def test_missing_toml(tmp_path):
             "gate is for bundles only",
         ),
         (lambda: InferenceSettings(prompts="bcss"), "prompts is for model zero-shot only"),
-        (lambda: TrainSettings(encoder="conch"), "encoder is 'conch'; choose one of compact"),
+        (lambda: TrainSettings(device="gpu"), "device is 'gpu'; use auto, cpu, cuda or cuda:N"),
         (lambda: OutputSettings(formats=()), "formats is empty; choose from geojson, geojson.gz"),
         (lambda: OutputSettings(formats=("kml",)), "formats is 'kml'"),
         (lambda: OutputSettings(formats=("geojson", "geojson")), "formats names one twice"),

@@ -27,8 +27,10 @@ VERBS = (
     "config",
     "models",
     "prompts",
+    "tiles",
     "train",
     "evaluate",
+    "ablate",
     "fed",
 )
 

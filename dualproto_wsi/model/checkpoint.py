@@ -17,7 +17,7 @@ from torch import Tensor
 from dualproto_wsi.errors import BundleInvalid, ModelNotFound, SettingsError
 from dualproto_wsi.files import replacing
 from dualproto_wsi.model.card import ModelCard
-from dualproto_wsi.model.encoder import build_encoder
+from dualproto_wsi.model.encoder import ImageEncoder, build_encoder
 from dualproto_wsi.model.heads import build_head
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 
@@ -120,7 +120,9 @@ def read_card(path: Path) -> ModelCard:
         raise BundleInvalid(f"{path}: {error}") from error
 
 
-def load_model(name_or_path: str | Path, weights: Path | None = None) -> DualProtoSegmenter:
+def load_model(
+    name_or_path: str | Path, weights: Path | None = None, encoder: ImageEncoder | None = None
+) -> DualProtoSegmenter:
     """Load a model on the CPU, in evaluation mode.
 
     Parameters
@@ -129,6 +131,8 @@ def load_model(name_or_path: str | Path, weights: Path | None = None) -> DualPro
         ``builtin``, the name of a built-in model, or a bundle file.
     weights : Path or None
         The user's weights of the encoder, as for :func:`~dualproto_wsi.model.encoder.build_encoder`.
+    encoder : ImageEncoder or None
+        What to use instead of building the one that the card names.
 
     Raises
     ------
@@ -141,7 +145,7 @@ def load_model(name_or_path: str | Path, weights: Path | None = None) -> DualPro
     """
     path = find_model(str(name_or_path))
     card = read_card(path)
-    encoder = build_encoder(card.encoder, weights)
+    encoder = encoder or build_encoder(card.encoder, weights)
     tensors = load_file(path)
     with torch.device("meta"):
         head = build_head(card.head, encoder.dim, len(card.classes), card.descriptions)

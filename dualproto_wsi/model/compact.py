@@ -75,6 +75,7 @@ class CompactEncoder(ImageEncoder):
 
     name = "compact"
     dim = sum(_CHANNELS)
+    prefixes = (24, 64, 144)
     grid_px = 8
     step_px = 16
     mpp = 0.5

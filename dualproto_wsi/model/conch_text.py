@@ -18,7 +18,7 @@ Their ids are ``VOCABULARY + slots * class + slot``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
+from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import Self
 
@@ -41,6 +41,7 @@ WIDTH = 768
 CONTEXT_SLOTS = 16
 CONTEXT_WORDS = "a histopathology image of"
 
+_NOISE = 0.02
 _PREFIX = "text."
 _SPECIAL = {"<pad>": PAD, "<start_of_text>": BEGIN, "<end_of_text>": END}
 
@@ -218,12 +219,37 @@ class ConchTextTower(nn.Module):
         return F.normalize((self.text.ln_final(x) @ self.text.text_projection).float(), dim=-1)
 
     def initial_context(
-        self, tokenizer: ConchTokenizer, classes: int, slots: int = CONTEXT_SLOTS, words: str = CONTEXT_WORDS
+        self,
+        tokenizer: ConchTokenizer,
+        classes: int,
+        slots: int = CONTEXT_SLOTS,
+        start: str = "tiled",
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return context vectors to start learning from, float32 (classes, slots, 768): ``words``, again and again."""
-        tokens = list(islice(cycle(tokenizer([words])[0]), slots))
-        start: Tensor = self.text.token_embedding.weight[tokens].float()
-        return start.repeat(classes, 1, 1)
+        """Return context vectors to start learning from.
+
+        Parameters
+        ----------
+        tokenizer : ConchTokenizer
+        classes, slots : int
+        start : str
+            ``tiled``: :data:`CONTEXT_WORDS` again and again; ``released``: once, then end tokens, with noise of
+            standard deviation 0.02, another for each class; ``noise``: that noise alone.
+        generator : Generator or None
+            Of the noise.
+
+        Returns
+        -------
+        Tensor of float32, shape (classes, slots, 768)
+        """
+        words = tokenizer([CONTEXT_WORDS])[0]
+        follow = repeat(END) if start == "released" else cycle(words)
+        tokens = list(islice(chain(words, follow), slots))
+        context: Tensor = self.text.token_embedding.weight[tokens].float().expand(classes, slots, WIDTH)
+        if start == "tiled":
+            return context.clone()
+        noise = _NOISE * torch.randn(context.shape, generator=generator).to(context)
+        return noise if start == "noise" else context + noise
 
 
 class ConchText:
@@ -251,27 +277,3 @@ class ConchText:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many places each text takes, with beginning and end."""
         return [len(words) + 2 for words in self._tokenizer(texts)]
-
-
-class PromptLearner(nn.Module):
-    """Descriptions with a learned context, one for each class.
-
-    Parameters
-    ----------
-    ids : Tensor of int64, shape (P, 127)
-        As :func:`lay_out` makes them, with classes.
-    context : Tensor of float, shape (K, slots, 768)
-        Where learning starts.
-    """
-
-    ids: Tensor
-
-    def __init__(self, ids: Tensor, context: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("ids", ids)
-        self.context = nn.Parameter(context.clone())
-
-    def forward(self, tower: ConchTextTower) -> Tensor:
-        """Return one text feature a description, float32 (P, 512), of length 1."""
-        features: Tensor = tower(self.ids, self.context)
-        return features

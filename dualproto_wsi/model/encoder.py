@@ -40,6 +40,8 @@ class ImageEncoder(nn.Module):
         Resolution that the encoder is meant for, µm per model px.
     hash : str
         Short SHA-256 of the weights; a bundle names the encoder that its head was trained on by it.
+    prefixes : tuple of int
+        Channels of the shallow levels, where these are the first channels of the deepest one; else empty.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ImageEncoder(nn.Module):
     step_px: int
     mpp: float
     hash: str
+    prefixes: tuple[int, ...] = ()
     mean: Tensor
     std: Tensor
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dualproto_wsi.model.cosine import enlarged_scores
+from dualproto_wsi.model.encoder import hash_tensors
 from dualproto_wsi.model.layers import PyramidScale, Refiner, enlarge, unit
 from dualproto_wsi.model.prototypes import PrototypeBank, merge_prototypes
 from dualproto_wsi.settings import HeadSettings
@@ -90,30 +92,38 @@ class DualProtoHead(nn.Module):
         self.factors = nn.Parameter(torch.full((len(shapes),), INITIAL_SCALE))
 
     @property
+    def scales(self) -> tuple[int, ...]:
+        """Side of the maps of each scale of :class:`HeadOutput` as a multiple of the encoder's grid."""
+        return self.settings.upsampling
+
+    @property
     def upsampling(self) -> int:
         """Side of the map of :meth:`logits` as a multiple of the encoder's grid."""
         return max(self.settings.upsampling)
 
-    def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
+    def forward(self, levels: Sequence[Tensor], text_features: Tensor | None = None) -> HeadOutput:
         """Return scores at all scales.
 
         Parameters
         ----------
         levels : sequence of Tensor of float, shape (N, C, h, w)
-            The encoder's, one a scale; C is in_dim, or less in shallow levels that have the first channels only.
+            The encoder's; n scales take the n deepest. C is in_dim, or less in shallow levels that have the first
+            channels only.
+        text_features : Tensor of float, shape (K * D, text_dim), or None
+            Of a text side that is being trained; None: the bank's own.
         """
-        prototypes = self.bank()
+        prototypes = self.bank(text_features)
         maps = [self.prototype_scores(level, scale, prototypes) for scale, level in enumerate(self._matched(levels))]
         pooled = [scores.mean((2, 3)) for scores in maps]
         return HeadOutput([self._merge(m) for m in maps], [self._merge(p) for p in pooled], pooled, prototypes)
 
-    def logits(self, levels: Sequence[Tensor]) -> Tensor:
+    def logits(self, levels: Sequence[Tensor], text_features: Tensor | None = None) -> Tensor:
         """Return the map.
 
         Parameters
         ----------
-        levels : sequence of Tensor of float, shape (N, in_dim, h, w)
-            The encoder's.
+        levels, text_features
+            As for :meth:`forward`.
 
         Returns
         -------
@@ -121,10 +131,15 @@ class DualProtoHead(nn.Module):
             With ``map="finest"`` the scores of the last scale of the largest size, and nothing else is computed;
             with ``map="mean"`` the mean of all scales brought to that size.
         """
-        return self.map_and_presence(levels)[0]
+        return self.map_and_presence(levels, text_features)[0]
 
-    def map_and_presence(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def map_and_presence(self, levels: Sequence[Tensor], text_features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the map of :meth:`logits`, and the class scores of the whole window.
+
+        Parameters
+        ----------
+        levels, text_features
+            As for :meth:`forward`.
 
         Returns
         -------
@@ -132,37 +147,90 @@ class DualProtoHead(nn.Module):
         pooled : Tensor of float32, shape (N, K)
             As in :class:`HeadOutput`, mean over the scales of the map.
         """
-        prototypes = self.bank()
-        matched = self._matched(levels)
+        return self.map_of(self.compared(levels), text_features)
+
+    @property
+    def map_scales(self) -> tuple[int, ...]:
+        """The scales that the map is made of."""
         factors = self.settings.upsampling
-        scales = list(range(len(factors)))
-        if self.settings.map == "finest":
-            scales = [max(scales, key=lambda scale: (factors[scale], scale))]
-        maps = [self.prototype_scores(matched[scale], scale, prototypes) for scale in scales]
-        pooled = [self._merge(scores.mean((2, 3))) for scores in maps]
-        enlarged = [
-            enlarge(self._merge(scores), self.upsampling / factors[scale])
-            for scores, scale in zip(maps, scales, strict=True)
-        ]
-        return torch.stack(enlarged).mean(0), torch.stack(pooled).mean(0)
+        scales = tuple(range(len(factors)))
+        return scales if self.settings.map == "mean" else (max(scales, key=lambda scale: (factors[scale], scale)),)
+
+    def compared(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Return what prototypes are compared with, before it is enlarged.
+
+        Parameters
+        ----------
+        levels : sequence of Tensor of float, shape (N, C, h, w)
+            The encoder's, as for :meth:`forward`.
+
+        Returns
+        -------
+        list of Tensor of float, shape (N, C_s, h, w)
+            One for each of :attr:`map_scales`.
+        """
+        matched = self._matched(levels)
+        found = []
+        for scale in self.map_scales:
+            pyramid = self.pyramid[scale]
+            assert isinstance(pyramid, PyramidScale)
+            found.append(pyramid.coarse(self.refiner(matched[scale])))
+        return found
+
+    def map_of(self, features: Sequence[Tensor], text_features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`map_and_presence` does, from what :meth:`compared` returns."""
+        prototypes = self.bank(text_features)
+        found = [self._scale_map(f, scale, prototypes) for f, scale in zip(features, self.map_scales, strict=True)]
+        maps, pooled = zip(*found, strict=True)
+        return torch.stack(maps).mean(0), torch.stack(pooled).mean(0)
+
+    def trunk_hash(self) -> str:
+        """Return 16 hex digits that say how :meth:`compared` makes features from an encoder's levels."""
+        settings = self.settings
+        parts: dict[str, nn.Module] = {"refiner": self.refiner}
+        parts |= {f"pyramid.{scale}": self.pyramid[scale] for scale in self.map_scales}
+        named = [(f"{part}.{name}", t) for part, module in parts.items() for name, t in module.state_dict().items()]
+        return hash_tensors(
+            named, f"{settings.norm} {settings.refiner_groups} {settings.pyramid_groups} {len(self.pyramid)}"
+        )
+
+    def _scale_map(self, features: Tensor, scale: int, prototypes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a scale's class scores at the size of the map, and those of the whole window."""
+        factor = self.settings.upsampling[scale]
+        with torch.autocast(features.device.type, enabled=False):
+            weight = self._weight(scale, prototypes)
+            if features.device.type == "cpu" and not (features.requires_grad or weight.requires_grad):
+                scores, pooled = enlarged_scores(features, weight, factor, self.classes, self.settings.merge)
+            else:
+                places = _compare(enlarge(features, factor), weight)
+                scores, pooled = self._merge(places), places.mean((2, 3))
+            return enlarge(scores, self.upsampling / factor), self._merge(pooled)
 
     def prototype_scores(self, level: Tensor, scale: int, prototypes: Tensor) -> Tensor:
         """Return one scale's scores of all prototypes, float32 (N, P, H, W)."""
         features = self.pyramid[scale](self.refiner(level))
         with torch.autocast(features.device.type, enabled=False):
-            projected = F.normalize(self.project_prototypes[scale](prototypes.float()), dim=1)
-            weight = (projected * self.factors[scale])[:, :, None, None]
-            return F.conv2d(unit(features), weight)
+            return _compare(features, self._weight(scale, prototypes))
+
+    def _weight(self, scale: int, prototypes: Tensor) -> Tensor:
+        """Return the prototypes of a scale times its factor, float32 (P, C_s)."""
+        return F.normalize(self.project_prototypes[scale](prototypes.float()), dim=1) * self.factors[scale]
 
     def _merge(self, scores: Tensor) -> Tensor:
         return merge_prototypes(scores, self.classes, self.settings.merge)
 
     def _matched(self, levels: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the deepest levels, as many as there are scales."""
         scales = len(self.pyramid)
         channels = [level.shape[1] if level.ndim == 4 else 0 for level in levels]
-        if len(levels) != scales or min(channels) == 0 or max(channels) != self.in_dim:
+        if len(levels) < scales or min(channels) == 0 or max(channels) != self.in_dim:
             raise ValueError(
                 f"levels are {[tuple(level.shape) for level in levels]}; "
                 f"the head needs {scales} of (N, {self.in_dim}, h, w)"
             )
-        return levels
+        return levels[-scales:]
+
+
+def _compare(features: Tensor, weight: Tensor) -> Tensor:
+    """Return cosines times the lengths of the weights, (N, P, H, W)."""
+    return F.conv2d(unit(features), weight[:, :, None, None])

@@ -116,8 +116,12 @@ class PyramidScale(nn.Module):
 
     def forward(self, refined: Tensor) -> Tensor:
         """Map (N, prototype_dim, h, w) to (N, channels, h * upsampling, w * upsampling)."""
+        return enlarge(self.coarse(refined), self.upsampling)
+
+    def coarse(self, refined: Tensor) -> Tensor:
+        """Map (N, prototype_dim, h, w) to (N, channels, h, w): all but the enlarging, which comes last."""
         x = F.silu(self.reduce_norm(self.reduce(refined)))
-        return enlarge(F.silu(self.smooth_norm(self.smooth(x))), self.upsampling)
+        return F.silu(self.smooth_norm(self.smooth(x)))
 
 
 def enlarge(x: Tensor, factor: float) -> Tensor:

@@ -21,7 +21,7 @@ class PrototypeBank(nn.Module):
     settings : HeadSettings
         Dimensions, and which of the two kinds are in the bank.
     text_features : Tensor of float, shape (K * D, text_dim)
-        One a description, class by class; stored, not trained.
+        One a description, class by class; stored, not trained. Training may pass others to :meth:`forward`.
     """
 
     text_features: Tensor
@@ -33,11 +33,24 @@ class PrototypeBank(nn.Module):
         self.project_text = nn.Linear(settings.text_dim, dim) if settings.text else None
         self.image = nn.Parameter(torch.randn(count, dim) / math.sqrt(dim)) if settings.image else None
 
-    def forward(self) -> Tensor:
-        """Return the bank, float32 (P, prototype_dim), rows of length 1; P = K * D * kinds."""
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of prototypes, in the order in which they alternate."""
+        used = {"text": self.project_text is not None, "image": self.image is not None}
+        return tuple(kind for kind, there in used.items() if there)
+
+    def forward(self, text_features: Tensor | None = None) -> Tensor:
+        """Return the bank, float32 (P, prototype_dim), rows of length 1; P = K * D * kinds.
+
+        Parameters
+        ----------
+        text_features : Tensor of float, shape (K * D, text_dim), or None
+            To use instead of the stored ones; gradients reach them.
+        """
         kinds = []
         if self.project_text is not None:
-            kinds.append(F.normalize(self.project_text(self.text_features).float(), dim=1))
+            features = self.text_features if text_features is None else text_features
+            kinds.append(F.normalize(self.project_text(features).float(), dim=1))
         if self.image is not None:
             kinds.append(F.normalize(self.image, dim=1))
         return torch.stack(kinds, dim=1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What the released code of DualProtoSeg does: names of its weights, and its way from scores to probabilities."""
+"""What the released code of DualProtoSeg does: names and first values of its weights, and scores to probabilities."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dualproto_wsi.errors import WeightsMismatch
+from dualproto_wsi.model.head import DualProtoHead
 
 _UNUSED = ("global_img_proj.weight", "contrastive_temperature", "prototypes", "class_prototypes")
 
@@ -70,6 +71,29 @@ def _our_name(key: str) -> str:
         if match:
             return match.expand(replacement)
     raise WeightsMismatch(f"{key!r} is not a weight of the released DualProtoSeg head")
+
+
+def start_as_released(head: DualProtoHead) -> None:
+    """Draw a head's weights as the released code does before training, from torch's global random state.
+
+    Convolutions by Kaiming's normal rule for what goes out, text and prototype projections by Xavier's uniform rule,
+    image prototypes with standard deviation 0.02. They are brought to length 1 before use, so their length, 0.45 here,
+    says how fast they turn.
+
+    Parameters
+    ----------
+    head : DualProtoHead
+        Changed in place; norms, biases and the scales' factors start there as in the released code already.
+    """
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+    if head.bank.project_text is not None:
+        nn.init.zeros_(head.bank.project_text.bias)
+    if head.bank.image is not None:
+        nn.init.normal_(head.bank.image, std=0.02)
 
 
 def released_scores(scores: Tensor, labels: Tensor) -> Tensor:

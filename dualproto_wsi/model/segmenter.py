@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +15,7 @@ from dualproto_wsi.classes import ClassScheme
 from dualproto_wsi.errors import WeightsMismatch
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.encoder import ImageEncoder
-from dualproto_wsi.model.head import DualProtoHead
+from dualproto_wsi.model.heads import Head
 
 
 class Card(Protocol):
@@ -43,8 +45,35 @@ class Card(Protocol):
         """Return plain data."""
 
 
+@dataclass(frozen=True, slots=True)
+class FeatureKey:
+    """What features of windows are: models with an equal key make the same ones of the same pixels.
+
+    Parameters
+    ----------
+    level : str
+        ``head`` (what prototypes are compared with), ``encoder`` (its levels) or ``patches`` (in the space of texts).
+    encoder, encoder_hash : str
+        Name and hash of the image encoder.
+    trunk : str
+        Hash of what lies between the encoder and the features; empty where nothing does.
+    """
+
+    level: str
+    encoder: str
+    encoder_hash: str
+    trunk: str = ""
+
+
 class Segmenter(nn.Module):
-    """A model that maps windows to class logits; a subclass writes :meth:`logits`.
+    """A model that maps windows to class logits: features of the windows first, then scores of the features.
+
+    Features can be kept and scored again, by this or by another model with the same :meth:`feature_key`.
+
+    Attributes
+    ----------
+    feature_levels : tuple of str
+        Levels of features that it has, from the one that is scored fastest to the one that most models share.
 
     Parameters
     ----------
@@ -53,6 +82,8 @@ class Segmenter(nn.Module):
     card : Card
         Says classes, resolution, window and stride.
     """
+
+    feature_levels: tuple[str, ...]
 
     def __init__(self, encoder: ImageEncoder, card: Card) -> None:
         super().__init__()
@@ -97,15 +128,45 @@ class Segmenter(nn.Module):
         ValueError
             If the shape is another.
         """
+        level = self.feature_levels[0]
+        return self.score(self.embed(images, level), level)
+
+    def embed(self, images: Tensor, level: str) -> list[Tensor]:
+        """Return the features of windows.
+
+        Parameters
+        ----------
+        images : Tensor
+            As for :meth:`forward`.
+        level : str
+            One of :attr:`feature_levels`.
+
+        Returns
+        -------
+        list of Tensor of float, shape (N, C, h, w)
+
+        Raises
+        ------
+        ValueError
+            If the shape is another.
+        """
         if images.dtype == torch.uint8:
             if images.ndim != 4 or images.shape[3] != 3:
                 raise ValueError(f"images are uint8 {tuple(images.shape)}; give (N, H, W, 3), RGB")
             images = images.permute(0, 3, 1, 2).float() / 255
-        return self.logits(images)
+        return self.features(images, level)
 
     @abstractmethod
-    def logits(self, images: Tensor) -> Tensor:
-        """Return the logits of float images, (N, 3, H, W), RGB 0…1."""
+    def features(self, images: Tensor, level: str) -> list[Tensor]:
+        """Return the features of float images, (N, 3, H, W), RGB 0…1, at a level."""
+
+    @abstractmethod
+    def score(self, features: Sequence[Tensor], level: str) -> Tensor:
+        """Return class logits of the features of a level, as :meth:`forward` does of images."""
+
+    def feature_key(self, level: str) -> FeatureKey:
+        """Say what the features of a level are."""
+        return FeatureKey(level, self.encoder.name, self.encoder.hash)
 
 
 class DualProtoSegmenter(Segmenter):
@@ -118,7 +179,7 @@ class DualProtoSegmenter(Segmenter):
     ----------
     encoder : ImageEncoder
         Frozen.
-    head : DualProtoHead
+    head : Head
         For the encoder's channels and the card's classes.
     card : ModelCard
         Says classes, resolution, window, calibration and gate.
@@ -136,12 +197,13 @@ class DualProtoSegmenter(Segmenter):
         If the head's stride is not the card's.
     """
 
+    feature_levels = ("head", "encoder")
     card: ModelCard
     temperature: Tensor
     bias: Tensor
     presence_bias: Tensor
 
-    def __init__(self, encoder: ImageEncoder, head: DualProtoHead, card: ModelCard) -> None:
+    def __init__(self, encoder: ImageEncoder, head: Head, card: ModelCard) -> None:
         super().__init__(encoder, card)
         check_encoder(encoder, card)
         if encoder.grid_px != card.stride_px * head.upsampling:
@@ -158,14 +220,30 @@ class DualProtoSegmenter(Segmenter):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval()
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Return calibrated logits of float images, (N, 3, H, W), RGB 0…1."""
-        logits, pooled = self.head.map_and_presence(self.encoder.encode(images))
+    def features(self, images: Tensor, level: str) -> list[Tensor]:
+        """Return what the head compares prototypes with, or the encoder's levels but those that the last begins with.
+
+        Images are float, (N, 3, H, W), RGB 0…1.
+        """
+        levels = self.encoder.encode(images)
+        return self.head.compared(levels) if level == "head" else levels[len(self.encoder.prefixes) :]
+
+    def score(self, features: Sequence[Tensor], level: str) -> Tensor:
+        """Return calibrated logits of the features of a level."""
+        if level == "encoder":
+            shallow = [features[-1][:, :channels] for channels in self.encoder.prefixes]
+            features = self.head.compared([*shallow, *features])
+        logits, pooled = self.head.map_of(features)
         logits = logits / self.temperature + self.bias
         if not self.gate:
             return logits
         presence = F.logsigmoid(self.card.gate.scale * pooled + self.presence_bias).clamp_min(self.card.gate.floor)
         return logits + self.gate * presence[:, :, None, None]
+
+    def feature_key(self, level: str) -> FeatureKey:
+        """Say what the features of a level are; those of the head depend on its weights."""
+        trunk = self.head.trunk_hash() if level == "head" else ""
+        return FeatureKey(level, self.encoder.name, self.encoder.hash, trunk)
 
 
 def check_encoder(encoder: ImageEncoder, card: ModelCard) -> None:

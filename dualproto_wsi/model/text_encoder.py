@@ -123,8 +123,19 @@ def text_features(
     def compute(missing: list[str]) -> Tensor:
         return build_text_encoder(name, weights, tokenizer).features(missing)
 
-    file = cache / f"texts-{image_hash}.safetensors" if cache else None
-    return cached_features(file, texts, compute)
+    return cached_features(_cache_file(cache, image_hash), texts, compute)
+
+
+def known_features(image_hash: str, texts: Sequence[str], cache: Path | None) -> Tensor | None:
+    """Return text features for an image encoder from the cache alone; None if one is not in it."""
+    known = _read(_cache_file(cache, image_hash))
+    if not all(_key(text) in known for text in texts):
+        return None
+    return torch.stack([known[_key(text)] for text in texts])
+
+
+def _cache_file(cache: Path | None, image_hash: str) -> Path | None:
+    return cache / f"texts-{image_hash}.safetensors" if cache else None
 
 
 def cached_features(file: Path | None, texts: Sequence[str], compute: Callable[[list[str]], Tensor]) -> Tensor:

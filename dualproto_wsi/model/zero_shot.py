@@ -9,6 +9,7 @@ having many. The map has the encoder's grid and is brought to finer cells by bil
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dualproto_wsi.classes import ClassScheme
-from dualproto_wsi.errors import ModelNotFound, SettingsError
+from dualproto_wsi.errors import ModelNotFound, SettingsError, WeightsMismatch
+from dualproto_wsi.model.absent_encoder import AbsentEncoder, EncoderFacts
 from dualproto_wsi.model.encoder import TextAlignedEncoder, build_encoder
 from dualproto_wsi.model.segmenter import Segmenter
-from dualproto_wsi.model.text_encoder import text_features
+from dualproto_wsi.model.text_encoder import known_features, text_features
 from dualproto_wsi.settings import ZERO_SHOT
 
 MAX_SCALE = 100.0
@@ -72,8 +74,9 @@ class ZeroShotSegmenter(Segmenter):
         If features and descriptions are not equally many.
     """
 
+    feature_levels = ("patches",)
     encoder: TextAlignedEncoder
-    features: Tensor
+    text_features: Tensor
 
     def __init__(
         self, encoder: TextAlignedEncoder, scheme: ClassScheme, features: Tensor, window_px: int | None = None
@@ -93,15 +96,19 @@ class ZeroShotSegmenter(Segmenter):
                 raise SettingsError(f"class {tissue.name!r} has no description; zero-shot needs at least one a class")
         if sum(self._counts) != len(features):
             raise ValueError(f"{len(features)} features for {sum(self._counts)} descriptions")
-        self.register_buffer("features", features.float(), persistent=False)
+        self.register_buffer("text_features", features.float(), persistent=False)
         self.eval()
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Return class logits of float images, (N, 3, H, W), RGB 0…1."""
-        embeddings = self.encoder.patch_embeddings(images)
-        with torch.autocast(images.device.type, enabled=False):
+    def features(self, images: Tensor, level: str) -> list[Tensor]:
+        """Return each patch in the space of the texts, of float images, (N, 3, H, W), RGB 0…1."""
+        return [self.encoder.patch_embeddings(images)]
+
+    def score(self, features: Sequence[Tensor], level: str) -> Tensor:
+        """Return class logits of such patches."""
+        (embeddings,) = features
+        with torch.autocast(embeddings.device.type, enabled=False):
             scale = self.encoder.logit_scale.float().clamp(max=MAX_SCALE)
-            scores = scale * F.conv2d(embeddings.float(), self.features[:, :, None, None])
+            scores = scale * F.conv2d(embeddings.float(), self.text_features[:, :, None, None])
             merged = [part.logsumexp(1) - math.log(part.shape[1]) for part in torch.split(scores, self._counts, 1)]
             return F.interpolate(torch.stack(merged, 1), scale_factor=UPSAMPLING, mode="bilinear", align_corners=False)
 
@@ -112,6 +119,7 @@ def build_zero_shot(
     weights: Path | None = None,
     tokenizer: Path | None = None,
     cache: Path | None = None,
+    facts: EncoderFacts | None = None,
 ) -> ZeroShotSegmenter:
     """Build a zero-shot model; once its text features are in the cache, without a text tower.
 
@@ -125,17 +133,35 @@ def build_zero_shot(
         The user's files, as for :func:`~dualproto_wsi.model.text_encoder.build_text_encoder`.
     cache : Path or None
         Folder of the cache of text features.
+    facts : EncoderFacts or None
+        Of the encoder whose patches are at hand: it is not loaded, unless descriptions are not in the cache.
 
     Raises
     ------
     ModelNotFound
         If the encoder has no text side, or a file is not there.
     WeightsMismatch
-        If a file is another model's.
+        If a file is another model's, or the weights are not those of `facts`.
     """
+    texts = [text for tissue in scheme for text in tissue.descriptions]
+    if facts:
+        found = known_features(facts.hash, texts, cache)
+        if found is None:
+            _check_weights(encoder, weights, facts)
+            found = text_features(encoder, facts.hash, texts, weights, tokenizer, cache)
+        return ZeroShotSegmenter(AbsentEncoder(facts), scheme, found)
     image_encoder = build_encoder(encoder, weights)
     if not isinstance(image_encoder, TextAlignedEncoder):
         raise ModelNotFound(f"--encoder {encoder}: it has no text side; use conch or open_clip:MODEL")
-    texts = [text for tissue in scheme for text in tissue.descriptions]
     features = text_features(encoder, image_encoder.hash, texts, weights, tokenizer, cache)
     return ZeroShotSegmenter(image_encoder, scheme, features)
+
+
+def _check_weights(encoder: str, weights: Path | None, facts: EncoderFacts) -> None:
+    """Check that a text tower from these weights belongs to the patches."""
+    found = build_encoder(encoder, weights).hash
+    if found != facts.hash:
+        raise WeightsMismatch(
+            f"the features were made with {facts.name} weights {facts.hash}; these are {found}: their texts do not go "
+            "with them; use the weights that the features were made with"
+        )

@@ -3,8 +3,19 @@
 Every dataclass checks its own values when it is made, so a settings object that exists is valid.
 """
 
+from dualproto_wsi.settings.ablate import AblateSettings, Variant, read_ablation
+from dualproto_wsi.settings.cluster import ClusterSpec, SlurmSettings, parse_cluster
 from dualproto_wsi.settings.convert import from_data, load_toml, read_toml, to_data, to_toml
-from dualproto_wsi.settings.head import MAPS, MERGES, NORMS, HeadSettings
+from dualproto_wsi.settings.evaluate import BACKGROUNDS, GATES, EvaluateSettings
+from dualproto_wsi.settings.features import FEATURE_LEVELS, FeatureSettings
+from dualproto_wsi.settings.head import KINDS, MAPS, MERGES, NORMS, HeadSettings
+from dualproto_wsi.settings.learning import (
+    POOLINGS,
+    SCHEDULES,
+    AugmentSettings,
+    ObjectiveSettings,
+    OptimiserSettings,
+)
 from dualproto_wsi.settings.refine import PRESETS, REFINERS, CrfParameters, RefineSettings
 from dualproto_wsi.settings.run import RunSettings
 from dualproto_wsi.settings.segment import (
@@ -22,36 +33,75 @@ from dualproto_wsi.settings.segment import (
     TilingSettings,
     TissueSettings,
 )
-from dualproto_wsi.settings.train import LAYOUTS, TrainSettings
+from dualproto_wsi.settings.text import CONTEXT_STARTS, TEXT_LAYOUTS, TextSettings
+from dualproto_wsi.settings.train import (
+    CALIBRATIONS,
+    LAYOUTS,
+    SELECTIONS,
+    DataSettings,
+    EncoderSettings,
+    TrainSettings,
+    ValidationSettings,
+)
+from dualproto_wsi.settings.train_presets import TRAIN_PRESETS, changes, train_preset, train_settings
 
 __all__ = [
+    "BACKGROUNDS",
+    "CALIBRATIONS",
+    "CONTEXT_STARTS",
+    "FEATURE_LEVELS",
     "FORMATS",
     "FRAMES",
+    "GATES",
+    "KINDS",
     "LAYOUTS",
     "MAPS",
     "MERGES",
     "NORMS",
     "OBJECT_TYPES",
+    "POOLINGS",
     "PRECISIONS",
     "PRESETS",
     "READERS",
     "REFINERS",
+    "SCHEDULES",
+    "SELECTIONS",
+    "TEXT_LAYOUTS",
+    "TRAIN_PRESETS",
     "ZERO_SHOT",
+    "AblateSettings",
+    "AugmentSettings",
+    "ClusterSpec",
     "CrfParameters",
+    "DataSettings",
+    "EncoderSettings",
+    "EvaluateSettings",
+    "FeatureSettings",
     "HeadSettings",
     "InferenceSettings",
     "LabelSettings",
+    "ObjectiveSettings",
+    "OptimiserSettings",
     "OutputSettings",
     "ReadSettings",
     "RefineSettings",
     "RunSettings",
     "SegmentSettings",
+    "SlurmSettings",
+    "TextSettings",
     "TilingSettings",
     "TissueSettings",
     "TrainSettings",
+    "ValidationSettings",
+    "Variant",
+    "changes",
     "from_data",
     "load_toml",
+    "parse_cluster",
+    "read_ablation",
     "read_toml",
     "to_data",
     "to_toml",
+    "train_preset",
+    "train_settings",
 ]

@@ -109,24 +109,27 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
 
 
-def to_toml(data: Mapping[str, Mapping[str, Any]], notes: Mapping[tuple[str, str], str] | None = None) -> str:
+def to_toml(data: Mapping[str, Any], notes: Mapping[tuple[str, str], str] | None = None) -> str:
     """Write settings as TOML that :func:`load_toml` reads back.
 
     Parameters
     ----------
     data : mapping
         Sections of values, as :func:`to_data` returns them: text, numbers, truth values and lists of those. None is
-        written as a comment, since TOML has no word for it: a key that is absent means the default.
+        written as a comment, since TOML has no word for it: a key that is absent means the default. Values outside a
+        section come first.
     notes : mapping, optional
-        A comment for some (section, key).
+        A comment for some (section, key); of a value outside a section the section is empty.
     """
+    loose = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
+    inside = {key: values for key, values in data.items() if isinstance(values, Mapping)}
     sections = []
-    for section, values in data.items():
+    for section, values in ({"": loose, **inside} if loose else inside).items():
         lines = [f"# {key} is not set" if value is None else f"{key} = {_toml(value)}" for key, value in values.items()]
         texts = [(notes or {}).get((section, key), "") for key in values]
         width = max(map(len, lines), default=0)
         noted = [f"{line:<{width}}  # {text}" if text else line for line, text in zip(lines, texts, strict=True)]
-        sections.append("\n".join([f"[{section}]", *noted]) + "\n")
+        sections.append("\n".join([f"[{section}]", *noted] if section else noted) + "\n")
     return "\n".join(sections)
 
 

@@ -1,4 +1,4 @@
-"""The shape of the DualProto head."""
+"""The shape of a head."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from dataclasses import dataclass
 
 from dualproto_wsi.settings.checks import one_of, require
 
+KINDS = ("dual", "cam")
 NORMS = ("group", "pixel")
 MERGES = ("softmax", "mean", "logsumexp")
 MAPS = ("mean", "finest")
 
+_LEVELS = 4  # of an encoder
+
 
 @dataclass(frozen=True, slots=True)
 class HeadSettings:
-    """Shape of the DualProto head; the defaults are the published model's.
+    """Shape of a head; the defaults are the published model's.
 
     Parameters
     ----------
+    kind : str
+        ``dual``: text and image prototypes; ``cam``: the baseline of plain class activation maps, a linear classifier
+        of the deepest level, for which of the other settings only ``upsampling`` counts.
     text_dim : int
         Length of a text feature.
     prototype_dim : int
@@ -29,7 +35,8 @@ class HeadSettings:
         ``group`` (statistics over the window, as published) or ``pixel`` (statistics over the channels of a group at
         each place, so that a score does not depend on the window around it).
     upsampling : tuple of int
-        Side of each scale's map as a multiple of the encoder's grid.
+        Side of each scale's map as a multiple of the encoder's grid; n scales, 1 to 4, take the encoder's n deepest
+        levels.
     channels : tuple of int
         Channels of each scale.
     text, image : bool
@@ -42,6 +49,7 @@ class HeadSettings:
         Dropout in the refiner while training.
     """
 
+    kind: str = "dual"
     text_dim: int = 512
     prototype_dim: int = 512
     refiner_width: int = 256
@@ -58,6 +66,7 @@ class HeadSettings:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        one_of("kind", self.kind, KINDS)
         one_of("norm", self.norm, NORMS)
         one_of("merge", self.merge, MERGES)
         one_of("map", self.map, MAPS)
@@ -68,6 +77,11 @@ class HeadSettings:
         require(
             len(self.upsampling) == len(self.channels) > 0,
             f"upsampling {self.upsampling} and channels {self.channels} must name the same number of scales",
+        )
+        require(
+            len(self.upsampling) <= _LEVELS,
+            f"upsampling {self.upsampling} names {len(self.upsampling)} scales; an encoder has {_LEVELS} levels, and a "
+            "scale needs one of its own",
         )
         require(0 <= self.dropout < 1, f"dropout is {self.dropout}; use 0 to below 1")
         require(self.refiner_blocks >= 0, f"refiner_blocks is {self.refiner_blocks}; it cannot be negative")
@@ -82,3 +96,8 @@ class HeadSettings:
                 groups >= 1 and size % groups == 0 and size // groups >= least,
                 f"{name} {size} does not divide into {groups} groups of {least} or more, as norm {self.norm!r} needs",
             )
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether text features make a difference to the head."""
+        return self.kind == "dual" and self.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dualproto_wsi.settings.checks import one_of, require
+from dualproto_wsi.settings.features import FeatureSettings
 from dualproto_wsi.settings.refine import RefineSettings
 from dualproto_wsi.settings.run import RunSettings
 
@@ -28,12 +29,12 @@ class ReadSettings:
         ``auto`` (the first that takes the file), ``jpeg`` (TIFF and SVS of JPEG tiles), ``openslide`` or
         ``tiatoolbox``.
     workers : int
-        Threads that read ahead.
+        Threads that read ahead; 0: as many as suit the cores and the device.
     """
 
     mpp: float | None = None
     reader: str = "auto"
-    workers: int = 2
+    workers: int = 0
 
     def __post_init__(self) -> None:
         require(
@@ -41,7 +42,7 @@ class ReadSettings:
             f"mpp is {self.mpp}; microns per pixel lie between 0.01 and 100",
         )
         one_of("reader", self.reader, READERS)
-        require(1 <= self.workers <= 256, f"workers is {self.workers}; use 1 to 256")
+        require(0 <= self.workers <= 256, f"workers is {self.workers}; use 1 to 256, or 0 for automatic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,18 @@ class SegmentSettings:
     tissue: TissueSettings = field(default_factory=TissueSettings)
     tiling: TilingSettings = field(default_factory=TilingSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
     labels: LabelSettings = field(default_factory=LabelSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        require(
+            self.features.level == "head" or self.inference.model != ZERO_SHOT,
+            "features.level encoder is for bundles only: a zero-shot model keeps its patches, for any descriptions",
+        )
+        require(
+            not (self.features.source and self.inference.compile),
+            "compile is for the encoder; with --from-features none is run: leave --compile out",
+        )

@@ -98,8 +98,8 @@ def test_file_and_command_line_are_checked_together(tmp_path):
 @pytest.mark.parametrize(
     ("text", "arguments", "message"),
     [
-        ("[tilin]\n", (), "error: {file}: unknown key 'tilin'; known are inference, labels, output, read, refine, run, "
-         "tiling, tissue; did you mean 'tiling'?\n"),
+        ("[tilin]\n", (), "error: {file}: unknown key 'tilin'; known are features, inference, labels, output, read, "
+         "refine, run, tiling, tissue; did you mean 'tiling'?\n"),
         ("[tiling]\noverlp = 1\n", (), "error: {file}.tiling: unknown key 'overlp'; known are overlap; did you mean "
          "'overlap'?\n"),
         ("[tiling]\nx = 1\n", (), "error: {file}.tiling: unknown key 'x'; known are overlap\n"),

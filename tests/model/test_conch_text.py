@@ -21,7 +21,6 @@ from dualproto_wsi.model.conch_text import (
     ConchText,
     ConchTextTower,
     ConchTokenizer,
-    PromptLearner,
     lay_out,
 )
 from dualproto_wsi.model.prompts import load_vocabulary
@@ -117,9 +116,9 @@ def test_words_without_a_place_are_dropped_and_the_end_stays():
 def test_gradients_reach_the_context_alone(tower, tokenizer):
     words = tokenizer(["tumor", "stroma"])
     start = tower.initial_context(tokenizer, 2)
-    learner = PromptLearner(lay_out(words, [0, 1]), start)
-    learner(tower)[0, 0].backward()
-    gradient = learner.context.grad
+    context = start.requires_grad_()
+    tower(lay_out(words, [0, 1]), context)[0, 0].backward()
+    gradient = context.grad
     assert gradient[0].abs().sum() > 0
     assert gradient[1].abs().sum() == 0  # the context of the other class
     assert all(p.grad is None for p in tower.parameters())
@@ -178,10 +177,10 @@ def test_tokenizer_file_must_exist_and_be_conchs(tokenizer_file, tmp_path):
 def test_zero_shot_with_conch(conch_file, tokenizer_file, tmp_path):
     scheme = load_vocabulary("bcss", only=["Tumor", "Necrosis"])
     model = build_zero_shot("conch", scheme, conch_file, tokenizer_file, tmp_path)
-    assert (model.window_px, model.stride_px, model.mpp, model.features.shape) == (448, 4, 0.5, (20, 512))
+    assert (model.window_px, model.stride_px, model.mpp, model.text_features.shape) == (448, 4, 0.5, (20, 512))
     assert model(torch.zeros(1, 32, 48, 3, dtype=torch.uint8)).shape == (1, 2, 8, 12)
     again = build_zero_shot("conch", scheme, conch_file, tmp_path / "no tokenizer is needed", tmp_path)
-    assert torch.equal(again.features, model.features)
+    assert torch.equal(again.text_features, model.text_features)
     with pytest.raises(ValueError, match="images are 40 x 32 px; the encoder 'conch' needs multiples of 16 px"):
         model(torch.zeros(1, 32, 40, 3, dtype=torch.uint8))
 

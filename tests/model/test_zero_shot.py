@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import open_clip
 import pytest
@@ -10,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
-from dualproto_wsi.errors import ModelNotFound, SettingsError
+from dualproto_wsi.errors import ModelNotFound, SettingsError, WeightsMismatch
+from dualproto_wsi.model.absent_encoder import EncoderFacts
 from dualproto_wsi.model.zero_shot import ZeroShotSegmenter, build_zero_shot
 
 CONFIG = {
@@ -52,7 +54,7 @@ def test_scores_compare_patches_with_descriptions(model):
     assert logits.shape == (2, 3, 16, 24)
     assert logits.dtype == torch.float32
     patches = model.encoder.patch_embeddings(images.permute(0, 3, 1, 2) / 255)
-    cosine = torch.einsum("nehw,pe->nphw", patches, model.features) * model.encoder.logit_scale.clamp(max=100)
+    cosine = torch.einsum("nehw,pe->nphw", patches, model.text_features) * model.encoder.logit_scale.clamp(max=100)
     merged = torch.stack([cosine[:, :2].exp().mean(1).log(), cosine[:, 2], cosine[:, 3:].exp().mean(1).log()], 1)
     expected = F.interpolate(merged, scale_factor=4, mode="bilinear", align_corners=False)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
@@ -79,10 +81,10 @@ def test_it_says_what_it_is_as_plain_data(model, name):
 
 def test_with_cached_texts_no_text_tower_is_built(name, scheme, tmp_path, model, monkeypatch):
     built = build_zero_shot(name, scheme, cache=tmp_path)
-    torch.testing.assert_close(built.features, model.features)
+    torch.testing.assert_close(built.text_features, model.text_features)
     monkeypatch.setattr(open_clip, "get_tokenizer", None)  # a text tower needs it
     again = build_zero_shot(name, scheme, cache=tmp_path)
-    torch.testing.assert_close(again.features, model.features)
+    torch.testing.assert_close(again.text_features, model.text_features)
     assert [path.name for path in tmp_path.iterdir()] == [f"texts-{model.encoder.hash}.safetensors"]
 
 
@@ -101,3 +103,21 @@ def test_wrong_requests(model, scheme):
         ZeroShotSegmenter(model.encoder, ClassScheme((TissueClass(1, "Fat", (1, 2, 3)),)), torch.ones(1, 24))
     with pytest.raises(ValueError, match="2 features for 6 descriptions"):
         ZeroShotSegmenter(model.encoder, scheme, torch.ones(2, 24))
+
+
+def test_kept_patches_are_scored_without_the_encoder(model, name, scheme, tmp_path, monkeypatch):
+    build_zero_shot(name, scheme, cache=tmp_path)
+    facts = EncoderFacts.from_json(EncoderFacts.of(model.encoder).to_json())
+    monkeypatch.setattr("dualproto_wsi.model.zero_shot.build_encoder", None)  # would fail if it were called
+    absent = build_zero_shot(name, scheme, cache=tmp_path, facts=facts)
+    images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    patches = model.embed(images, "patches")
+    assert torch.equal(absent.score(patches, "patches"), model(images))
+    assert absent.feature_key("patches") == model.feature_key("patches")
+    assert absent.card == model.card
+
+
+def test_texts_of_other_weights_than_the_patches_are_refused(model, name, scheme, tmp_path):
+    facts = replace(EncoderFacts.of(model.encoder), hash="0123456789abcdef")
+    with pytest.raises(WeightsMismatch, match="made with open_clip:tiny-zero weights 0123456789abcdef; these are"):
+        build_zero_shot(name, scheme, cache=tmp_path, facts=facts)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from dualproto_wsi.data.crops import CropGrid
+from dualproto_wsi.data.images import LabelledImage, Points
 from dualproto_wsi.workflow.training.calibrate import (
     FITS,
     Calibration,
@@ -22,14 +24,20 @@ from dualproto_wsi.workflow.training.calibrate import (
     fit_temperature,
     unsure_curve,
 )
+from dualproto_wsi.workflow.training.windows import Sample
 
 NAMES = ("A", "B", "C")
 
 
 def held_out(scores: torch.Tensor, labels: object, size: int = 16, step: int = 16, patient: str = "p") -> HeldOut:
     grid = CropGrid(size, step, np.asarray(labels, np.int8))
-    none = torch.empty(0, 2, dtype=torch.int64)
-    return HeldOut(patient, scores, scores.mean((1, 2)), 4, [grid], none, torch.empty(0, dtype=torch.int64))
+    return HeldOut(sample(scores, grid, patient=patient), scores, scores.mean((1, 2)), 4)
+
+
+def sample(scores: torch.Tensor, grid: CropGrid, points: Points | None = None, patient: str = "p") -> Sample:
+    height, width = (4 * cells for cells in scores.shape[1:])
+    image = LabelledImage(Path("a.png"), patient, np.zeros(len(scores), np.int8), points=points)
+    return Sample(image, (height, width), [grid], max(height, width), False)
 
 
 def squares(seed: int = 0) -> HeldOut:
@@ -49,7 +57,8 @@ def pointed(seed: int = 0, places: int = 64) -> HeldOut:
     probabilities = scores.softmax(0)[:, y, x].T
     labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
     whole = CropGrid(4 * places, 4 * places, np.ones((3, 1, 1), np.int8))
-    return HeldOut(f"p{seed}", scores, scores.mean((1, 2)), 4, [whole], torch.stack([4 * x, 4 * y], 1), labels)
+    points = Points(torch.stack([4 * x, 4 * y], 1).numpy(), labels.numpy())
+    return HeldOut(sample(scores, whole, points, f"p{seed}"), scores, scores.mean((1, 2)), 4)
 
 
 def test_temperature_is_found_again() -> None:

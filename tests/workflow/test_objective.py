@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dualproto_wsi.data.crops import ABSENT, PRESENT, UNKNOWN, CropGrid
+from dualproto_wsi.data.crops import CropGrid
+from dualproto_wsi.data.images import ABSENT, PRESENT, UNKNOWN
 from dualproto_wsi.errors import DataError
 from dualproto_wsi.workflow.training.objective import (
     WindowCrops,
@@ -31,6 +32,11 @@ def test_pooling_lies_between_mean_and_maximum() -> None:
         assert (lower - 0.01 <= pooled[:, 1, 2]).all() and (pooled[:, 1, 2] <= upper + 0.01).all()
     assert torch.allclose(pool_scores(scores, 4, 2, 1e-3)[:, 1, 2], lower, atol=0.05)
     assert torch.allclose(pool_scores(scores, 4, 2, 8.0)[:, 1, 2], upper, atol=0.4)
+
+
+def test_pooling_without_sharpness_is_the_average() -> None:
+    scores = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(pool_scores(scores, 4, 2, None)[:, 1, 2], scores[:, 2:6, 4:8].mean((1, 2)))
 
 
 def test_pooling_survives_far_scores() -> None:

@@ -147,13 +147,13 @@ class TestScore:
         text = build_text_encoder(choice.name, choice.weights).features(["green fibres"])[0]
         similarity, present = [], []
         for image in read_labelled(data, "train"):
-            pixels = np.pad(image.pixels, ((0, 12), (0, 8), (0, 0)), mode="reflect")
+            pixels = np.pad(image.read_pixels(), ((0, 12), (0, 8), (0, 0)), mode="reflect")
             patches = encoder.patch_embeddings(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)[0]
             for top in range(0, 100 - 31, 16):
                 for left in range(0, 104 - 31, 16):
                     cells = patches[:, top // 16 : top // 16 + 2, left // 16 : left // 16 + 2]
                     tile = F.normalize(cells.mean((1, 2)), dim=0)
-                    x, y = image.points[image.labels == LABELLED.index("Stroma")].T
+                    x, y = image.points.places[image.points.labels == LABELLED.index("Stroma")].T
                     count = ((x >= left) & (x < left + 32) & (y >= top) & (y < top + 32)).sum()
                     if count != 1:
                         similarity.append(float(tile @ text))
@@ -231,7 +231,7 @@ class TestScore:
     def test_tiles_are_those_of_the_crops(self, data, choice):
         encoder, images, told = build_encoder(choice.name, choice.weights), read_labelled(data, "train"), []
         embeddings, labels = embed_tiles(encoder, images, 32, 2, lambda done, total: told.append((done, total)))
-        (grid,) = label_crops(images[0], 3, [32], 2, 16)
+        (grid,) = label_crops(images[0], (100, 104), 3, [32], 2, 16)
         assert grid.labels.shape == (3, 5, 5)
         assert np.array_equal(labels[:, :25], grid.labels.reshape(3, -1))
         assert embeddings.shape == (150, 24)

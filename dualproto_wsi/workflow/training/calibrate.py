@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dualproto_wsi.data.crops import ABSENT, PRESENT, UNKNOWN, CropGrid
+from dualproto_wsi.data.crops import CropGrid
+from dualproto_wsi.data.images import ABSENT, PRESENT, UNKNOWN
 from dualproto_wsi.model.card import PresenceGate
 from dualproto_wsi.stats.metrics import ConfusionMatrix
 from dualproto_wsi.workflow.training.objective import pool_scores
+from dualproto_wsi.workflow.training.windows import Sample
 
 BINS = 15
 """Bins of :func:`expected_calibration_error`."""
@@ -49,33 +51,38 @@ class HeldOut:
 
     Parameters
     ----------
-    patient : str
-        Whose tissue it shows.
+    sample : Sample
+        The image and its labels.
     scores : Tensor of float32, shape (K, h, w)
         The head's logits, not calibrated.
     pooled : Tensor of float32, shape (K,)
         The head's scores of the whole image.
     cell_px : int
         Side of a cell of the map, px.
-    crops : sequence of CropGrid
-        Crops with image-level labels.
-    points : Tensor of int64, shape (n, 2)
-        (x, y) of labelled points, px.
-    labels : Tensor of int64, shape (n,)
-        Their classes.
     """
 
-    patient: str
+    sample: Sample
     scores: Tensor
     pooled: Tensor
     cell_px: int
-    crops: Sequence[CropGrid]
-    points: Tensor
-    labels: Tensor
+
+    @property
+    def crops(self) -> Sequence[CropGrid]:
+        """Crops with image-level labels."""
+        return self.sample.crops
+
+    @property
+    def labels(self) -> Tensor:
+        """Classes of the labelled points, int64 (n,); none where the image has no points."""
+        points = self.sample.image.points
+        return torch.from_numpy(points.labels) if points else torch.empty(0, dtype=torch.int64)
 
     def at_points(self) -> Tensor:
         """Return the logits under the points, (n, K)."""
-        x, y = (self.points // self.cell_px).T
+        points = self.sample.image.points
+        if points is None:
+            return torch.empty(0, len(self.scores))
+        x, y = (torch.from_numpy(points.places) // self.cell_px).T
         return self.scores[:, y, x].T
 
 
@@ -114,7 +121,7 @@ def fit_presence_bias(images: Sequence[HeldOut]) -> Calibration:
     crops, is dropped.
     """
     calibration = fit_temperature(images)
-    pooled, labels = (torch.cat(part) for part in zip(*map(lambda i: _crops(i, calibration), images), strict=True))
+    pooled, labels = (torch.cat(part) for part in zip(*(crop_scores(i, calibration) for i in images), strict=True))
     known = labels != UNKNOWN
     bias = torch.zeros(pooled.shape[1], requires_grad=True)
 
@@ -143,7 +150,7 @@ FITS: dict[str, Callable[[Sequence[HeldOut]], Calibration]] = {
     "presence": fit_presence_bias,
     "points": fit_points,
 }
-"""By name, as :attr:`~dualproto_wsi.settings.train.TrainSettings.calibration` says it."""
+"""By name, as :attr:`~dualproto_wsi.settings.ValidationSettings.calibration` says it."""
 
 
 def fit_gate(images: Sequence[HeldOut], strength: float) -> PresenceGate:
@@ -241,14 +248,14 @@ def _centred(bias: Tensor) -> tuple[float, ...]:
     return tuple((bias - bias.mean()).tolist())
 
 
-def _crops(image: HeldOut, calibration: Calibration) -> tuple[Tensor, Tensor]:
-    """Return pooled calibrated logits (n, K) and labels (n, K) of all crops."""
+def crop_scores(image: HeldOut, calibration: Calibration, sharpness: float | None = 1.0) -> tuple[Tensor, Tensor]:
+    """Return calibrated logits (n, K) of all crops, pooled as of ``pool_scores``, and their labels (n, K)."""
     pooled, labels = [torch.empty(0, len(image.scores))], [torch.empty(0, len(image.scores), dtype=torch.int8)]
     for grid in image.crops:
         classes, rows, columns = grid.labels.shape
         if rows * columns:
             cells, step = grid.size // image.cell_px, grid.step // image.cell_px
-            found = pool_scores(image.scores / calibration.temperature, cells, step, 1.0)[:, :rows, :columns]
+            found = pool_scores(image.scores / calibration.temperature, cells, step, sharpness)[:, :rows, :columns]
             pooled.append(found.reshape(classes, -1).T)
             labels.append(torch.from_numpy(grid.labels).reshape(classes, -1).T)
     return torch.cat(pooled), torch.cat(labels)

@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dualproto_wsi.data.crops import ABSENT, PRESENT, UNKNOWN, CropGrid
+from dualproto_wsi.data.crops import CropGrid
+from dualproto_wsi.data.images import ABSENT, PRESENT, UNKNOWN
 from dualproto_wsi.errors import DataError
 
 
-def pool_scores(scores: Tensor, size: int, step: int, sharpness: float) -> Tensor:
+def pool_scores(scores: Tensor, size: int, step: int, sharpness: float | None) -> Tensor:
     """Pool a score map over crops by the log of the mean exponential, between mean and maximum.
 
     Parameters
@@ -26,14 +27,17 @@ def pool_scores(scores: Tensor, size: int, step: int, sharpness: float) -> Tenso
     scores : Tensor of float32, shape (K, h, w)
     size, step : int
         Side of a crop and distance of crops, cells.
-    sharpness : float
+    sharpness : float or None
         r of log(mean(exp(r · score))) / r: towards 0 the mean, towards infinity the maximum. Crops whose best score is
         more than 80 / r below the map's best get a value that is too high; scores of a head span far less at r = 1.
+        None: the mean itself.
 
     Returns
     -------
     Tensor of float32, shape (K, rows, columns)
     """
+    if sharpness is None:
+        return F.avg_pool2d(scores, size, step)
     top = scores.detach().amax((1, 2), keepdim=True)
     mean = F.avg_pool2d(torch.exp(sharpness * (scores - top)), size, step)
     return top + torch.log(mean.clamp_min(torch.finfo(mean.dtype).tiny)) / sharpness
@@ -85,7 +89,7 @@ class WindowCrops:
         return cls(labels, top, left, grid.size // cell_px, grid.step // cell_px)
 
 
-def crop_loss(scores: Tensor, crops: Sequence[WindowCrops], sharpness: float, weights: Tensor) -> Tensor:
+def crop_loss(scores: Tensor, crops: Sequence[WindowCrops], sharpness: float | None, weights: Tensor) -> Tensor:
     """Binary cross entropy between pooled scores and image-level labels, mean over crops, classes and sizes.
 
     Parameters
@@ -94,7 +98,7 @@ def crop_loss(scores: Tensor, crops: Sequence[WindowCrops], sharpness: float, we
         Class logits of a window.
     crops : sequence of WindowCrops
         One a size.
-    sharpness : float
+    sharpness : float or None
         Of :func:`pool_scores`.
     weights : Tensor of float32, shape (sizes, K)
         Weight of the crops that hold a class, a row a size.

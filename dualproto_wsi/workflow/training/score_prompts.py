@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dualproto_wsi.classes import TissueClass
-from dualproto_wsi.data.crops import PRESENT, UNKNOWN
+from dualproto_wsi.data.images import PRESENT, UNKNOWN
 from dualproto_wsi.errors import DataError, ModelNotFound, SettingsError
 from dualproto_wsi.files import cache_folder
 from dualproto_wsi.model.encoder import TextAlignedEncoder, build_encoder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from dualproto_wsi.classes import ClassScheme, TissueClass
 from dualproto_wsi.data.crops import label_crops
-from dualproto_wsi.data.points import BRCA_M2C_CLASSES, PointImage, read_brca_m2c
+from dualproto_wsi.data.images import LabelledImage
+from dualproto_wsi.data.layouts import read_dataset
+from dualproto_wsi.data.layouts.brca_m2c import CLASSES
 from dualproto_wsi.errors import DataError, SettingsError
 from dualproto_wsi.model.encoder import TextAlignedEncoder
-from dualproto_wsi.workflow.training.fit import pad, to_tensor
+from dualproto_wsi.workflow.training.windows import pad, to_tensor
 
-LABELLED = tuple(BRCA_M2C_CLASSES.values())
+LABELLED = tuple(CLASSES.values())
 """Classes that the data labels."""
 
 _TILE_PX = 112
@@ -52,10 +54,10 @@ class TileSettings:
                 raise SettingsError(f"{option} {value}: it must be {least} or more")
 
 
-def read_labelled(root: Path, split: str) -> list[PointImage]:
+def read_labelled(root: Path, split: str) -> tuple[LabelledImage, ...]:
     """Read the images of a list, with the points of all classes that the data labels; errors as the reader's."""
     scheme = ClassScheme(tuple(TissueClass(i, name, (0, 0, 0)) for i, name in enumerate(LABELLED, start=1)))
-    return read_brca_m2c(root, split, scheme)
+    return read_dataset(root, "brca-m2c", split, scheme).images
 
 
 def fitting_tile(wanted: int, encoder: TextAlignedEncoder) -> int:
@@ -76,7 +78,7 @@ def fitting_tile(wanted: int, encoder: TextAlignedEncoder) -> int:
 @torch.inference_mode()
 def embed_tiles(
     encoder: TextAlignedEncoder,
-    images: list[PointImage],
+    images: Sequence[LabelledImage],
     tile_px: int,
     min_points: int,
     on_image: Callable[[int, int], None],
@@ -86,8 +88,8 @@ def embed_tiles(
     Parameters
     ----------
     encoder : TextAlignedEncoder
-    images : list of PointImage
-        At the encoder's resolution.
+    images : sequence of LabelledImage
+        With points, at the encoder's resolution.
     tile_px : int
         A multiple of the encoder's patch.
     min_points : int
@@ -103,11 +105,12 @@ def embed_tiles(
     patch = encoder.grid_px
     embeddings, labels = [], []
     for number, image in enumerate(images, start=1):
-        (grid,) = label_crops(image, len(LABELLED), [tile_px], min_points, patch)
+        pixels = image.read_pixels()
+        (grid,) = label_crops(image, pixels.shape[:2], len(LABELLED), [tile_px], min_points, patch)
         rows, columns = grid.labels.shape[1:]
         if rows and columns:
-            pixels = pad(to_tensor(image.pixels)[None], encoder.step_px).to(encoder.mean.device)
-            means = F.avg_pool2d(encoder.patch_embeddings(pixels).float(), tile_px // patch, grid.step // patch)
+            padded = pad(to_tensor(pixels)[None], encoder.step_px).to(encoder.mean.device)
+            means = F.avg_pool2d(encoder.patch_embeddings(padded).float(), tile_px // patch, grid.step // patch)
             embeddings.append(F.normalize(means[0, :, :rows, :columns].flatten(1).T, dim=1).cpu())
             labels.append(grid.labels.reshape(len(LABELLED), -1))
         on_image(number, len(images))

@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from dualproto_wsi.classes import ClassScheme
-from dualproto_wsi.data.crops import label_crops
-from dualproto_wsi.data.points import BRCA_M2C_MPP, PointImage, read_brca_m2c
+import dualproto_wsi
+from dualproto_wsi.data.checks import check_classes
 from dualproto_wsi.data.splits import patient_folds
-from dualproto_wsi.errors import DataError
+from dualproto_wsi.errors import DataError, SettingsError
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.checkpoint import save_bundle
-from dualproto_wsi.model.encoder import ImageEncoder, build_encoder
-from dualproto_wsi.model.head import DualProtoHead
-from dualproto_wsi.model.prompts import load_vocabulary
+from dualproto_wsi.model.encoder import ImageEncoder, build_encoder, hash_tensors
+from dualproto_wsi.model.heads import Head
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
-from dualproto_wsi.model.text import SentenceEncoder
 from dualproto_wsi.settings import TrainSettings, to_data
 from dualproto_wsi.stats.metrics import ConfusionMatrix
+from dualproto_wsi.workflow.batch.fingerprint import data_sha256
 from dualproto_wsi.workflow.listener import TrainListener
-from dualproto_wsi.workflow.mapping.engine import choose_device
-from dualproto_wsi.workflow.training.calibrate import FITS, Calibration, HeldOut, compare_fits, fit_gate, unsure_curve
-from dualproto_wsi.workflow.training.evaluate import Evaluation, part_patients, score_images, score_points
-from dualproto_wsi.workflow.training.fit import LabelledImage, fit_head, predict_logits
+from dualproto_wsi.workflow.mapping.engine import choose_precision
+from dualproto_wsi.workflow.training.calibrate import HeldOut
+from dualproto_wsi.workflow.training.card import effort, make_card, selection
+from dualproto_wsi.workflow.training.checkpoints import TrainingFolder
+from dualproto_wsi.workflow.training.datasets import Splits, read_splits
+from dualproto_wsi.workflow.training.features import FeatureCache, Features
+from dualproto_wsi.workflow.training.fit import Fitted, Fitter
+from dualproto_wsi.workflow.training.held_out import Measures, predict
+from dualproto_wsi.workflow.training.learner import Teaching
+from dualproto_wsi.workflow.training.log import TrainingLog
+from dualproto_wsi.workflow.training.processes import Processes, join_processes
+from dualproto_wsi.workflow.training.text_side import TextSide, build_text_side
+from dualproto_wsi.workflow.training.verdict import check_truth, judge, split_scores, spread
+from dualproto_wsi.workflow.training.windows import Sample, make_samples
 
-WINDOW_PX = 448
-"""Window that a trained bundle asks for at inference, model px."""
+
+@dataclass(frozen=True, slots=True)
+class TrainFiles:
+    """Where a training keeps what is not its result.
+
+    Parameters
+    ----------
+    checkpoint : Path or None
+        Folder of checkpoints; None: beside the bundle, ``<bundle>.training``. Removed at the end.
+    keep : bool
+        Whether the checkpoints stay.
+    force : bool
+        Whether to begin anew where a training was stopped.
+    tensorboard : Path or None
+        Folder for TensorBoard.
+    """
+
+    checkpoint: Path | None = None
+    keep: bool = False
+    force: bool = False
+    tensorboard: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +68,18 @@ class TrainReport:
     card : ModelCard
         Of the bundle.
     folds : ConfusionMatrix or None
-        At the points of the training split, each image scored by the fold's model that never saw its patient.
-    test : Evaluation or None
+        At the points or mask px of the training split, each image scored by the fold's model that never saw its
+        patient.
+    test : Measures or None
         Of the final model on the test split's patients that are not in training; None without such a split.
+    left_out : tuple of str
+        Patients of the test split that the model was trained or chosen on.
     """
 
     card: ModelCard
     folds: ConfusionMatrix | None
-    test: Evaluation | None
+    test: Measures | None
+    left_out: tuple[str, ...] = ()
 
 
 def train_model(
@@ -61,12 +87,16 @@ def train_model(
     output: Path,
     settings: TrainSettings,
     listener: TrainListener | None = None,
-    text_features: Tensor | None = None,
+    text: TextSide | None = None,
+    files: TrainFiles | None = None,
 ) -> TrainReport:
     """Train a head on a frozen encoder and write it as a bundle.
 
     Points of the data decide which classes a crop holds, and score the result. Where in a crop they lie is used by the
-    calibration ``points`` alone.
+    calibration ``points`` alone; masks are used by the selection ``masks`` alone, and for scores.
+
+    A training that was stopped goes on when it is called again in the same way; its result is the same. Beside the
+    bundle a table of all epochs is written, ``<bundle>.csv``.
 
     Parameters
     ----------
@@ -76,151 +106,151 @@ def train_model(
         The bundle, ``.safetensors``.
     settings : TrainSettings
     listener : TrainListener or None
-    text_features : Tensor of float32, shape (K * D, text_dim), or None
-        One a description, class by class; None: from the sentence encoder of the extra ``train``.
+    text : TextSide or None
+        None: as the settings say.
+    files : TrainFiles or None
 
     Raises
     ------
     DataError
         If the data is not what its layout says, or cannot teach one of the classes.
+    SettingsError
+        If settings do not go with the data, or the checkpoints are of another training.
     MissingDependency
         If text features are needed and the sentence encoder is not installed.
+    OutputError
+        If something cannot be written.
     """
-    started = time.monotonic()
-    listener = listener or TrainListener()
+    files = files or TrainFiles()
     if output.suffix != ".safetensors":
         raise DataError(f"{output}: a bundle's name ends in .safetensors; choose another name for -o")
-    classes = load_vocabulary(settings.vocabulary, settings.classes or None)
-    images = read_brca_m2c(root, settings.split, classes)
-    if text_features is None:
-        text_features = SentenceEncoder().features([text for c in classes for text in c.descriptions])
-    device = choose_device(settings.device)
-    encoder: ImageEncoder = build_encoder(settings.encoder).to(device)
-    labelled = [
-        LabelledImage(image.pixels, label_crops(image, len(classes), settings.crop_sizes, settings.min_points))
-        for image in images
-    ]
-    job = _Job(settings, classes.names, encoder, text_features, labelled, listener)
-    card = _card(output.stem, settings, classes, encoder, images)
-    folds, calibration = None, dict[str, Any]()
-    if settings.folds:
-        held_out = job.held_out(images, card.stride_px)
-        fitted = FITS[settings.calibration](held_out)
-        card = replace(card, temperature=fitted.temperature, bias=fitted.bias)
-        card = replace(card, gate=fit_gate(held_out, settings.gate))
-        calibration = _calibration(held_out, job.parts(images), fitted, classes.names, settings.calibration)
-        folds = ConfusionMatrix(classes.names)
-        for image, found in zip(images, held_out, strict=True):
-            score_points(folds, fitted.apply(found.scores.movedim(0, -1)).movedim(-1, 0), card.stride_px, image)
-    model = DualProtoSegmenter(encoder, job.fit("final", range(len(images))), card).to(device)
-    test = _test(model, root, settings, images)
-    model.card = replace(
-        card, scores=_scores(settings, folds, test) | calibration, training=card.training | _effort(started)
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_bundle(output, model)
-    return TrainReport(model.card, folds, test)
+    splits = read_splits(root, settings)
+    with join_processes(settings.device) as (processes, device):
+        listener = listener if listener and processes.leads else TrainListener()
+        log = TrainingLog(output.with_suffix(".csv") if processes.leads else None, files.tensorboard)
+        folder = TrainingFolder(files.checkpoint or output.with_name(f"{output.name}.training"), processes.leads)
+        teaching = _teaching(settings, splits, processes, device, text)
+        job = _Job(teaching, splits, listener)
+        with folder.locked():
+            folder.begin(_identity(teaching, splits), files.force)
+            processes.wait()
+            report, model = job.run(output.stem, folder, log)
+            if processes.leads:
+                output.parent.mkdir(parents=True, exist_ok=True)
+                save_bundle(output, model)
+        if not files.keep:
+            folder.remove()
+    return report
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    settings: TrainSettings
-    names: Sequence[str]
-    encoder: ImageEncoder
-    text_features: Tensor
-    labelled: list[LabelledImage]
-    listener: TrainListener
-
-    def fit(self, title: str, chosen: Sequence[int]) -> DualProtoHead:
-        self.listener.fit_started(title, self.settings.epochs)
-        images = [self.labelled[i] for i in chosen]
-        return fit_head(self.encoder, images, self.names, self.text_features, self.settings, self.listener.epoch_done)
-
-    def parts(self, images: Sequence[PointImage]) -> list[list[int]]:
-        """Return the folds of the images, whole patients."""
-        return patient_folds([image.patient for image in images], self.settings.folds, self.settings.seed)
-
-    def held_out(self, images: Sequence[PointImage], cell_px: int) -> list[HeldOut]:
-        """Return each image's scores from a head that was fitted without its patient."""
-        found: dict[int, HeldOut] = {}
-        for number, part in enumerate(self.parts(images), start=1):
-            rest = sorted(set(range(len(images))) - set(part))
-            head = self.fit(f"fold {number}/{self.settings.folds}", rest)
-            found |= {i: hold_out(self.encoder, head, images[i], self.labelled[i], cell_px) for i in part}
-        return [found[i] for i in range(len(images))]
+def _teaching(
+    settings: TrainSettings, splits: Splits, processes: Processes, device: torch.device, text: TextSide | None
+) -> Teaching:
+    chosen, classes = settings.encoder, splits.train.classes
+    weights, tokenizer = (Path(name) if name else None for name in (chosen.weights, chosen.tokenizer))
+    encoder: ImageEncoder = build_encoder(chosen.name, weights).to(device)
+    features = Features(encoder, choose_precision(chosen.precision, device))
+    if text is None:
+        text = build_text_side(settings.head, settings.text, chosen.name, classes, weights, tokenizer, settings.seed)
+    cache = FeatureCache(Path(chosen.cache), features) if chosen.cache else None
+    return Teaching(settings, classes.names, features, text.to(device), cache, processes)
 
 
-def hold_out(
-    encoder: ImageEncoder, head: DualProtoHead, image: PointImage, labelled: LabelledImage, cell_px: int
-) -> HeldOut:
-    """Score an image with a head that has not seen its patient."""
-    scores, pooled = predict_logits(encoder, head, image.pixels)
-    points, labels = torch.from_numpy(image.points), torch.from_numpy(image.labels)
-    return HeldOut(image.patient, scores, pooled, cell_px, labelled.crops, points, labels)
-
-
-def _calibration(
-    held_out: Sequence[HeldOut], parts: Sequence[Sequence[int]], fitted: Calibration, names: Sequence[str], chosen: str
-) -> dict[str, Any]:
+def _identity(teaching: Teaching, splits: Splits) -> dict[str, str]:
+    """Return hashes of all that decides the result."""
+    data, features = to_data(teaching.settings), teaching.features
+    data["encoder"]["cache"] = bool(teaching.cache)  # half precision
+    for section, name in (("data", "workers"), ("encoder", "weights"), ("encoder", "tokenizer")):
+        del data[section][name]
+    del data["device"]
+    with torch.no_grad():
+        texts = [("text", teaching.text()), *teaching.text.state_dict().items()]
     return {
-        "calibration": {"chosen": chosen, "cross_validated": compare_fits(held_out, parts, names)},
-        "unsure": unsure_curve(held_out, fitted),
+        "settings": data_sha256(data),
+        "data": splits.sha256(),
+        "encoder": f"{features.encoder.name} {features.encoder.hash}",
+        "texts": hash_tensors(texts, "texts 1"),
+        "device": f"{features.device.type} {features.precision}, {teaching.processes.count} process(es)",
+        "version": dualproto_wsi.__version__,
     }
 
 
-def _test(
-    model: DualProtoSegmenter, root: Path, settings: TrainSettings, images: Sequence[PointImage]
-) -> Evaluation | None:
-    if not settings.test_split or not (root / f"{settings.test_split}.txt").is_file():
-        return None
-    candidates = read_brca_m2c(root, settings.test_split, model.classes)
-    unseen, left_out = part_patients(candidates, {image.patient for image in images})
-    if not unseen:
-        return None
-    return score_images(model, unseen, left_out)
+class _Job:
+    def __init__(self, teaching: Teaching, splits: Splits, listener: TrainListener) -> None:
+        self._teaching, self._splits, self._listener = teaching, splits, listener
+        self._samples, self._held_out, self._test = (
+            make_samples(part, teaching.settings.data, teaching.features.encoder.step_px) if part else []
+            for part in (splits.train, splits.held_out, splits.test)
+        )
+        self._fits: dict[str, Fitted] = {}
+        check_truth(self._samples, self._held_out, teaching.settings.validation)
+        if self._samples[0].whole:
+            check_classes(splits.train)
+        elif teaching.cache:
+            raise SettingsError(
+                f"encoder.cache is {teaching.settings.encoder.cache!r}, but windows are cut at places of chance, and "
+                "their features cannot be kept; set data.crop_sizes to [] to train on whole images, or leave the cache "
+                "out"
+            )
 
+    def run(self, name: str, folder: TrainingFolder, log: TrainingLog) -> tuple[TrainReport, DualProtoSegmenter]:
+        """Fit, calibrate and score."""
+        teaching, splits = self._teaching, self._splits
+        settings = teaching.settings
+        self._fill_cache()
+        card = make_card(name, settings, teaching.features.encoder, splits.train, self._samples)
+        fitter = Fitter(teaching, self._held_out, folder, log)
+        held, parts = self._cross_validate(fitter)
+        head = self._fit(fitter, "final", range(len(self._samples)))
+        if self._held_out:
+            held = list(self._predict(head, spread(self._held_out), teaching.cache))
+        verdict = judge(held, parts, teaching.names, settings.validation)
+        test = None
+        if self._test:
+            test = Measures(teaching.names, verdict.calibration, average=settings.objective.pooling == "average")
+            for one in self._predict(head, self._test, None):
+                test.add(one)
+        kept = selection(settings.validation, splits.held_out)
+        took = effort(self._fits, teaching.features, teaching.processes.count)
+        card = replace(
+            card,
+            temperature=verdict.calibration.temperature,
+            bias=verdict.calibration.bias,
+            gate=verdict.gate,
+            scores=verdict.to_json(settings) | split_scores(test, splits, settings),
+            training=card.training | {"selection": kept, "effort": took},
+        )
+        report = TrainReport(card, verdict.folds, test, splits.left_out)
+        return report, DualProtoSegmenter(teaching.features.encoder, head, card)
 
-def _scores(settings: TrainSettings, folds: ConfusionMatrix | None, test: Evaluation | None) -> dict[str, Any]:
-    scores: dict[str, Any] = {"measured": "the label map under each labelled nucleus; points are not masks"}
-    if folds:
-        scores["cross_validation"] = {"split": settings.split, "folds": settings.folds, **folds.to_json()}
-    if test:
-        scores["test"] = {"split": settings.test_split, **test.to_json()}
-    return scores
+    def _fill_cache(self) -> None:
+        if self._teaching.cache and self._teaching.processes.leads:
+            settings, done = self._teaching.settings, self._listener.features_done
+            orientations = range(settings.augment.orientations)
+            self._teaching.cache.fill(self._samples, orientations, settings.data.workers, done)
+            self._teaching.cache.fill(self._held_out, [0], settings.data.workers, done)
+        self._teaching.processes.wait()
 
+    def _fit(self, fitter: Fitter, title: str, chosen: Sequence[int]) -> Head:
+        self._listener.fit_started(title, self._teaching.settings.optimiser.epochs)
+        self._fits[title] = fitter.fit(title, [self._samples[i] for i in chosen], self._listener.epoch_done)
+        return self._fits[title].head
 
-def _effort(started: float) -> dict[str, Any]:
-    return {"seconds": round(time.monotonic() - started), "threads": torch.get_num_threads()}
+    def _predict(self, head: Head, samples: Sequence[Sample], cache: FeatureCache | None) -> Iterator[HeldOut]:
+        return predict(self._teaching.features, head, samples, cache, self._teaching.settings.data.workers)
 
-
-def _card(
-    name: str, settings: TrainSettings, classes: ClassScheme, encoder: ImageEncoder, images: Sequence[PointImage]
-) -> ModelCard:
-    known = ", ".join(classes.names)
-    packages = ("dualproto-wsi", "torch", "timm", "numpy")
-    return ModelCard(
-        name=name,
-        version="1",
-        description=f"{known} on H&E, trained from image-level labels of crops",
-        classes=classes,
-        encoder=encoder.name,
-        encoder_hash=encoder.hash,
-        head=settings.head,
-        mpp=BRCA_M2C_MPP,
-        window_px=WINDOW_PX,
-        stride_px=encoder.grid_px // max(settings.head.upsampling),
-        training={
-            "data": "BRCA-M2C (Abousamra et al., ICCV 2021; TopoXLab, BSD-3-Clause; H&E images from TCGA)",
-            "labels": f"image-level: a crop holds a class with {settings.min_points} or more labelled nuclei",
-            "images": len(images),
-            "patients": sorted({image.patient for image in images}),
-            "settings": to_data(settings),
-        },
-        licence="Apache-2.0",
-        limits=(
-            f"A demonstration model: it knows {known} and nothing else (no necrosis, fat, blood, normal epithelium or "
-            "other tissue), gives every place one of them, and was trained on few images of one organ. Not for "
-            "diagnosis."
-        ),
-        created_with={"python": platform.python_version(), **{package: version(package) for package in packages}},
-    )
+    def _cross_validate(self, fitter: Fitter) -> tuple[list[HeldOut], list[list[int]]]:
+        """Return images as a head says that was fitted without their patients, and the folds, by positions of these."""
+        settings = self._teaching.settings
+        count = settings.validation.folds
+        if not count:
+            return [], []
+        folds = patient_folds([s.image.patient for s in self._samples], count, settings.seed)
+        scored, found = spread(range(len(self._samples))), dict[int, HeldOut]()
+        for number, fold in enumerate(folds, start=1):
+            head = self._fit(fitter, f"fold {number}/{count}", sorted(set(range(len(self._samples))) - set(fold)))
+            part = [i for i in fold if i in scored]
+            heard = self._predict(head, [self._samples[i] for i in part], self._teaching.cache)
+            found |= zip(part, heard, strict=True)
+        place = {i: position for position, i in enumerate(scored)}
+        return [found[i] for i in scored], [[place[i] for i in fold if i in place] for fold in folds]
