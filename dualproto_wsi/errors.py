@@ -6,13 +6,15 @@ The tree::
     ├── SlideError                 one slide cannot be done; the others go on
     │   ├── SlideNotFound          (FileNotFoundError)
     │   ├── SlideUnreadable        (OSError)       not a slide, truncated, corrupt
-    │   └── MissingPixelSize       (ValueError)    the file does not say how large a pixel is
+    │   ├── MissingPixelSize       (ValueError)    the file does not say how large a pixel is
+    │   └── FeaturesUnusable       (OSError)       kept features are missing, damaged, or not those asked for
     ├── ModelError
     │   ├── ModelNotFound          (LookupError)   no model, encoder or weights of that name
     │   ├── BundleInvalid          (ValueError)    the file is not a bundle of ours, or a damaged one
     │   └── WeightsMismatch        (ValueError)    keys or shapes differ from what the model needs
     ├── DeviceUnavailable          (RuntimeError)
     ├── WorkerLost             (RuntimeError)  a process that should do slides died before it could
+    ├── ClusterError               (RuntimeError)  the cluster asked for is not there, or cannot do slides
     ├── MissingDependency          (ImportError)   an optional package is needed for what was asked
     ├── SettingsError              (ValueError)
     ├── DataError                  (ValueError)    training or evaluation data
@@ -47,6 +49,10 @@ class MissingPixelSize(SlideError, ValueError):
     """The file has no pixel size, and none was given."""
 
 
+class FeaturesUnusable(SlideError, OSError):
+    """Kept features of a slide are missing, damaged, or of another slide, encoder, trunk or tiling."""
+
+
 class ModelError(DualProtoError):
     """A model cannot be built or loaded."""
 
@@ -69,6 +75,10 @@ class DeviceUnavailable(DualProtoError, RuntimeError):
 
 class WorkerLost(DualProtoError, RuntimeError):
     """A process that should do slides died before it was ready."""
+
+
+class ClusterError(DualProtoError, RuntimeError):
+    """The cluster asked for is not there, or its workers cannot do slides."""
 
 
 class MissingDependency(DualProtoError, ImportError):

@@ -13,7 +13,7 @@ from dualproto_wsi.cli import options
 from dualproto_wsi.cli.segment_options import segment_options, segment_settings
 
 if TYPE_CHECKING:
-    from dualproto_wsi.workflow.batch.plan import RunPlan, SlidePlan
+    from dualproto_wsi.workflow.batch.run_plan import RunPlan, SlidePlan
 
 WIDTH = 110
 NAME = 36
@@ -23,7 +23,10 @@ HEADS = ("slide", "µm/px", "from", "tissue mm²", "windows", "time", "memory", 
 @click.command()
 @options.slides_argument
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Where the results would go: look whether there is room."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Where the results would go: leave out what is done there, and look whether there is room.",
 )
 @segment_options
 @options.json_option
@@ -77,8 +80,8 @@ def _row(slide: SlidePlan) -> tuple[str, ...]:
     name = _shortened(slide.slide.name, NAME)
     mpp = f"{slide.mpp:.4g}" if slide.mpp else "—"
     source = _shortened(slide.mpp_source or "—", 20)
-    if slide.error:
-        return name, mpp, source, "—", "—", "fails", "—", "—"
+    if slide.error or slide.done:
+        return name, mpp, source, "—", "—", "done" if slide.done else "fails", "—", "—"
     return (
         name,
         mpp,
@@ -93,11 +96,13 @@ def _row(slide: SlidePlan) -> tuple[str, ...]:
 
 def _totals(plan: RunPlan) -> list[str]:
     sums = plan.totals()
-    failing = f", {plan.failing} would fail" if plan.failing else ""
+    notes = f", {plan.skipped} done already" if plan.skipped else ""
+    notes += f", {plan.failing} would fail" if plan.failing else ""
+    shared = f" in {plan.processes} processes" if plan.processes > 1 else ""
     measured = f"measured on {plan.measured_windows} windows" if plan.measured_windows else "nothing to measure on"
     return [
-        f"{sums['slides']} slide(s){failing}: {sums['tissue_mm2']:.2f} mm² of tissue, {sums['windows']:,} windows",
-        f"about {duration(sums['seconds'])}, with {duration(plan.start_s)} to start: {plan.engine}; {measured}",
+        f"{sums['slides']} slide(s){notes}: {sums['tissue_mm2']:.2f} mm² of tissue, {sums['windows']:,} windows",
+        f"about {duration(sums['seconds'])}, with {duration(plan.start_s)} to start{shared}: {plan.engine}; {measured}",
         f"up to {size(sums['memory_bytes'])} of memory; {size(sums['disk_bytes'])} of results, and "
         f"{size(sums['temporary_bytes'])} of disk besides while it runs",
     ]

@@ -52,6 +52,10 @@ class BarListener(RunTally):
         self._slides: TaskID | None = None
         self._bars: dict[Path, TaskID] = {}
 
+    def preparing(self, what: str) -> None:
+        """Print it."""
+        self._progress.console.print(f"{what} …", highlight=False, markup=False)
+
     def run_started(self, slides: list[Path], engine: str) -> None:
         """Say what runs where, and begin the bar of the slides."""
         super().run_started(slides, engine)
@@ -61,6 +65,8 @@ class BarListener(RunTally):
     def slide_planned(self, slide: Path, tiles: int) -> None:
         """Begin the bar of a slide's windows."""
         super().slide_planned(slide, tiles)
+        if slide in self._bars:  # its worker was lost, and another begins anew
+            self._progress.remove_task(self._bars.pop(slide))
         self._bars[slide] = self._progress.add_task(slide.name, total=tiles)
 
     def tiles_done(self, slide: Path, count: int) -> None:
@@ -105,6 +111,10 @@ class LineListener(RunTally):
         self._every_s = every_s
         self._told = time.monotonic()
 
+    def preparing(self, what: str) -> None:
+        """Print it."""
+        self._write(f"{what} …")
+
     def run_started(self, slides: list[Path], engine: str) -> None:
         """Say what runs where."""
         super().run_started(slides, engine)
@@ -139,12 +149,19 @@ class LineListener(RunTally):
 
 
 class ConsoleTrainListener(TrainListener):
-    """Shows a bar for the epochs of the fit at hand, on standard error."""
+    """Shows a bar for the epochs of the fit at hand, and one for features that are kept, on standard error."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._title = ""
         self._task: TaskID | None = None
+        self._features: TaskID | None = None
+
+    def features_done(self, done: int, total: int) -> None:
+        """Move the bar of the features."""
+        if self._features is None:
+            self._features = self._progress.add_task("features", total=total)
+        self._progress.update(self._features, completed=done, total=total)
 
     def fit_started(self, title: str, epochs: int) -> None:
         """Begin the bar of a fit."""

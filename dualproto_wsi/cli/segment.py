@@ -33,7 +33,9 @@ def segment(ctx: click.Context, /, slides: tuple[Path, ...], out: Path, log_file
     chosen = segment_settings(ctx, values)
     from dualproto_wsi.cli.progress import console_listener
 
-    if chosen.run.isolate:
+    if chosen.run.cluster:
+        from dualproto_wsi.workflow.cluster.run import segment_on_cluster as run
+    elif chosen.run.isolate:
         from dualproto_wsi.workflow.batch.workers import segment_in_workers as run
     else:
         from dualproto_wsi.workflow.segment import segment_slides as run

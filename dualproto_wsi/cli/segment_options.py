@@ -157,7 +157,7 @@ _OPTIONS = (
         help="Microns per full-resolution pixel, in place of what the file says.",
     ),
     setting("--reader", "read.reader", **options.READER),
-    setting("--workers", "read.workers", metavar="N", help="Threads that read ahead."),
+    setting("--workers", "read.workers", metavar="N", help="Threads that read ahead.  [default: by cores and device]"),
     setting("--device", "inference.device", **options.DEVICE),
     setting(
         "--precision",
@@ -183,6 +183,35 @@ _OPTIONS = (
         type=float,
         metavar="F",
         help="How far the classes that a window seems to hold count in its map, 0 to 10.  [default: as the model says]",
+    ),
+    setting(
+        "--cache-features",
+        "features.cache",
+        type=click.Path(path_type=Path),
+        default=None,
+        metavar="DIR",
+        help="Keep the features of every window in DIR, for --from-features.",
+    ),
+    setting(
+        "--cache-level",
+        "features.level",
+        type=click.Choice(settings.FEATURE_LEVELS),
+        help="What is kept: head (small; for other prompts, prototypes, calibration, gate) or encoder (large; for any "
+        "head on that encoder).",
+    ),
+    setting(
+        "--cache-limit",
+        "features.limit_gb",
+        metavar="GB",
+        help="Keep no more than this in DIR; slides that do not fit are mapped without.",
+    ),
+    setting(
+        "--from-features",
+        "features.source",
+        type=click.Path(path_type=Path),
+        default=None,
+        metavar="DIR",
+        help="Score the features kept in DIR instead of running the encoder; its weights are not needed.",
     ),
     setting(
         "--overlap",
@@ -269,6 +298,13 @@ _OPTIONS = (
     setting("--timeout", "run.timeout_s", metavar="S", help="Give a slide up after so many seconds.  [default: never]"),
     setting("--retry-failed", "run.retry_failed", is_flag=True, help="Do only the slides that failed before."),
     setting("--force", "run.force", is_flag=True, help="Do slides again that are done and unchanged."),
+    setting(
+        "--cluster",
+        "run.cluster",
+        metavar="SPEC",
+        help="Do slides on a Dask cluster: dask://HOST:PORT, slurm:FILE (TOML), or local:N processes. All machines see "
+        "slides, -o and models by the same paths, on storage with flock.",
+    ),
     setting(
         "--isolate/--no-isolate",
         "run.isolate",

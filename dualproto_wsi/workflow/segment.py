@@ -13,7 +13,9 @@ from typing import Any
 
 from dualproto_wsi.errors import DualProtoError
 from dualproto_wsi.settings import SegmentSettings
-from dualproto_wsi.workflow.batch.claims import claimed, run_announced
+from dualproto_wsi.workflow.batch.agenda import LOOK_AGAIN_S
+from dualproto_wsi.workflow.batch.announce import announced
+from dualproto_wsi.workflow.batch.claims import claimed
 from dualproto_wsi.workflow.batch.fingerprint import Fingerprint
 from dualproto_wsi.workflow.batch.folders import drop_unfinished, is_taken, own_folder
 from dualproto_wsi.workflow.batch.outcome import (
@@ -24,10 +26,10 @@ from dualproto_wsi.workflow.batch.outcome import (
     outcome_from_row,
     same_row,
 )
-from dualproto_wsi.workflow.batch.progress import StateFile
 from dualproto_wsi.workflow.batch.record import read_record
-from dualproto_wsi.workflow.batch.tasks import SlideTask, list_tasks, make_folder, record_stamp
-from dualproto_wsi.workflow.listener import Listener, Listeners
+from dualproto_wsi.workflow.batch.tasks import SlideTask, list_tasks
+from dualproto_wsi.workflow.features.keep import are_kept
+from dualproto_wsi.workflow.listener import Listener
 from dualproto_wsi.workflow.mapping.engine import Engine
 from dualproto_wsi.workflow.mapping.job import SlideJob
 from dualproto_wsi.workflow.models import prepare_model
@@ -35,8 +37,6 @@ from dualproto_wsi.workflow.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN_S = 0.5
-"""How often a slide is looked at that another process works on."""
 GRACE_S = 1.0
 """How long a process that ended in the middle of a slide has for telling why."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -73,14 +73,12 @@ def segment_slides(
     """
     tasks = list_tasks(paths, out, settings)
     runner = SlideRunner(out, settings)
-    make_folder(out)
-    with run_announced(out) as state:
-        listener = Listeners(listener or Listener(), StateFile(state))
-        listener.run_started([task.slide for task in tasks], runner.engine.describe())
+    with announced(tasks, out, settings, listener) as (tasks, told):
+        told.run_started([task.slide for task in tasks], runner.engine.describe())
         try:
-            yield from _do(tasks, runner, listener)
+            yield from _do(tasks, runner, told)
         finally:
-            listener.run_ended()
+            told.run_ended()
 
 
 def _do(tasks: list[SlideTask], runner: SlideRunner, listener: Listener) -> Iterator[SlideOutcome]:
@@ -119,7 +117,8 @@ class SlideRunner:
 
     def __init__(self, out: Path, settings: SegmentSettings) -> None:
         self._out, self._settings = out, settings
-        model, self.model_record = prepare_model(settings.inference)
+        source = settings.features.source
+        model, self.model_record = prepare_model(settings.inference, Path(source) if source else None)
         self.engine = Engine(model, settings.inference)
         self._table = SlideTable(out)
 
@@ -149,7 +148,7 @@ class SlideRunner:
             if not is_taken(task.folder, task.slide):
                 return self._run(task, listener, again)
         # Meanwhile another process has put a slide of the same name there.
-        return self.run(replace(task, folder=own_folder(task.slide, self._out), record=None), listener, again)
+        return self.run(replace(task, folder=own_folder(task.slide, self._out)), listener, again)
 
     def _run(self, task: SlideTask, listener: Listener, again: bool) -> SlideOutcome:
         listener.slide_started(task.slide)
@@ -165,9 +164,9 @@ class SlideRunner:
     def _earlier(self, job: SlideJob) -> SlideOutcome | None:
         """Return what an earlier run, or another process, made of the slide; None if it is to be done."""
         task = job.task
-        if not (self._settings.run.force and record_stamp(task.folder) == task.record):
+        if task.is_redone or not self._settings.run.force:
             record = read_record(task.folder)
-            if record is not None and _unchanged(job, record):
+            if record is not None and is_unchanged(job, record):
                 return outcome_from_record(record, task.slide, task.folder, task.about)
         row = self._table.row(task.slide)
         if row and row["status"] == FAILED and not same_row(row, task.row):
@@ -175,14 +174,15 @@ class SlideRunner:
         return None
 
 
-def _unchanged(job: SlideJob, record: dict[str, Any]) -> bool:
+def is_unchanged(job: SlideJob, record: dict[str, Any]) -> bool:
+    """Tell whether a slide's record is of the same slide, model and settings, and its features are kept as asked."""
     try:
         changes = job.fingerprint().changes(Fingerprint.from_json(record["fingerprint"]))
     except (OSError, TypeError, KeyError):  # the slide is gone: opening it says so; or the record is of another version
         return False
     if changes:
         logger.info("%s: done again; changed: %s", job.slide, ", ".join(changes))
-    return not changes
+    return not changes and are_kept(job.settings.features, record.get("features"))
 
 
 def _isolated(job: SlideJob) -> SlideOutcome:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from click.testing import CliRunner
 
 from dualproto_wsi.cli.main import main
 from dualproto_wsi.cli.plan import as_table, duration, size
-from dualproto_wsi.workflow.batch.plan import RunPlan, SlidePlan
+from dualproto_wsi.workflow.batch.run_plan import RunPlan, SlidePlan
 
 LONG = Path("/data/TCGA-A2-A0CM-01Z-00-DX1.AC4901DE-4B6D-4185-BB9F-156033839828.svs")
 
@@ -50,6 +51,15 @@ def test_table(made_up):
         "about 2.2 h, with 10 s to start: compact-breast on cpu in fp32, 2 of 2 cores; measured on 26 windows",
         "up to 1.9 GB of memory; 41 MB of results, and 1.0 GB of disk besides while it runs",
     ]
+
+
+def test_table_of_slides_of_which_one_is_done(made_up):
+    done = SlidePlan(Path("b.tif"), 1, "tiff resolution tag", done=True)
+    plan = dataclasses.replace(made_up, slides=[made_up.slides[0], done], processes=2, warnings=[])
+    lines = as_table(plan).splitlines()
+    assert lines[2].split() == ["b.tif", "1", "tiff", "resolution", "tag", "—", "—", "done", "—", "—"]
+    assert lines[-3] == "2 slide(s), 1 done already: 212.40 mm² of tissue, 48,233 windows"
+    assert lines[-2].startswith("about 2.2 h, with 10 s to start in 2 processes: compact-breast")
 
 
 def test_table_is_at_most_110_columns_wide(made_up):
@@ -130,4 +140,7 @@ def test_help_says_that_nothing_stays():
     assert "Say what `segment` would take with the same SLIDES and options" in text
     assert "Nothing stays on the disk." in text
     assert "Exit code: 0 all could be done, 1 some slide would fail, 2 wrong usage." in text
-    assert "-o, --out PATH Where the results would go: look whether there is room." in text
+    assert (
+        "-o, --out PATH Where the results would go: leave out what is done there, and look whether there is room."
+        in text
+    )

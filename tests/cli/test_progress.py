@@ -91,6 +91,25 @@ def test_the_end_is_told_in_lines_and_below_bars():
     assert "slides, 1 failed, " in text
 
 
+def test_what_a_cluster_does_besides():
+    """It is waited for, and a slide begins anew when its worker is lost."""
+    lines: list[str] = []
+    progress = Progress(console=Console(file=io.StringIO(), force_terminal=True, width=200))
+    with progress:
+        for listener in (LineListener(lines.append), BarListener(progress)):
+            listener.preparing("waiting for a worker of local:2")
+            listener.run_started([Path("a.svs")], "model on cpu in fp32, on local:2")
+            for _ in range(2):
+                listener.slide_started(Path("a.svs"))
+                listener.slide_planned(Path("a.svs"), 4)
+                listener.tiles_done(Path("a.svs"), 3)
+            assert listener.current == {Path("a.svs"): (4, 3)}
+        assert sorted(task.description.split(",")[0] for task in progress.tasks) == ["a.svs", "slides"]
+        assert progress.tasks[-1].completed == 3
+    assert lines[0] == "waiting for a worker of local:2 …"
+    assert "waiting for a worker of local:2 …" in progress.console.file.getvalue()
+
+
 def test_a_log_file_that_cannot_be_made(tmp_path):
     with pytest.raises(OutputError, match=r"--log-file .*: cannot be written"), console_listener(tmp_path):
         pass

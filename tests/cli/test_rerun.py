@@ -55,7 +55,10 @@ def test_the_same_slide_gives_the_same_bytes(done, tmp_path):
     assert sorted(result.stdout.splitlines()) == [
         "equal  a.tif.geojson", "equal  confidence.tif", "equal  labels.tif", "equal  overlay.png",
     ]  # fmt: skip
-    assert (tmp_path / "new" / "a.tif" / "record.json").exists()
+    record = tmp_path / "new" / "a.tif" / "record.json"
+    before = record.stat().st_mtime_ns
+    assert run("rerun", done / "record.json", "-o", tmp_path / "new").exit_code == 0
+    assert record.stat().st_mtime_ns > before  # results of before are no repetition
 
 
 def test_other_bytes_and_other_versions_are_told(copy):

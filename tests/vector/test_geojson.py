@@ -311,7 +311,7 @@ def test_full_disk_is_an_error_of_ours(
 ) -> None:
     real = Path.open
     monkeypatch.setattr(
-        Path, "open", lambda self, *a, **k: real(Path("/dev/full") if self.name.endswith(".part") else self, *a, **k)
+        Path, "open", lambda self, *a, **k: real(Path("/dev/full") if self.name.endswith(".tmp") else self, *a, **k)
     )
     with pytest.raises(OutputError, match=f"{name}: .*No space left"), GeoJsonWriter(tmp_path / name) as writer:
         writer.write(a_region((np.tile(SQUARE, (vertices // 5, 1)),)))

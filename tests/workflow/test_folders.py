@@ -46,11 +46,12 @@ def test_out_must_not_be_a_file(tmp_path):
 def test_what_was_not_finished_goes_and_whole_results_stay(tmp_path):
     folder = tmp_path / "a.svs"
     folder.mkdir()
-    names = ["labels.tif", "a.svs.geojson", "record.json", "labels.tif.123.tmp", "overlay.png.77.tmp", "notes.tmp"]
+    unfinished = ["labels.tif.123.2.tmp", "a.svs.geojson.123.tmp"]
+    names = ["labels.tif", "a.svs.geojson", "record.json", *unfinished, "overlay.png.77.tmp", "notes.tmp"]
     for name in names:
         (folder / name).touch()
     drop_unfinished(folder, "a.svs", 123)
-    assert {path.name for path in folder.iterdir()} == {*names} - {"labels.tif.123.tmp"}
+    assert {path.name for path in folder.iterdir()} == {*names} - {*unfinished}
     drop_unfinished(folder, "a.svs")
     assert {path.name for path in folder.iterdir()} == {"labels.tif", "a.svs.geojson", "record.json", "notes.tmp"}
     (folder / "record.json").unlink()

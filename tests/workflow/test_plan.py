@@ -12,10 +12,19 @@ import tifffile
 
 from dualproto_wsi.errors import ModelNotFound, SlideNotFound
 from dualproto_wsi.geometry import Box, LabelGrid
-from dualproto_wsi.settings import InferenceSettings, LabelSettings, OutputSettings, RefineSettings, SegmentSettings
+from dualproto_wsi.settings import (
+    InferenceSettings,
+    LabelSettings,
+    OutputSettings,
+    RefineSettings,
+    RunSettings,
+    SegmentSettings,
+)
 from dualproto_wsi.slide.reader import SlideInfo
 from dualproto_wsi.workflow.batch.estimate import Load, result_bytes, temporary_bytes
-from dualproto_wsi.workflow.batch.plan import RunPlan, SlidePlan, _about_disk, _warnings, plan_slides
+from dualproto_wsi.workflow.batch.plan import _about_disk, _warnings, plan_slides
+from dualproto_wsi.workflow.batch.run_plan import RunPlan, SlidePlan
+from dualproto_wsi.workflow.segment import segment_slides
 
 SETTINGS = SegmentSettings(inference=InferenceSettings(device="cpu"))
 
@@ -143,6 +152,35 @@ def test_totals_count_everything_once(plan):
     assert json.loads(json.dumps(plan.to_data()))["totals"] == totals
 
 
+def test_what_is_done_is_left_out(make_slide, tmp_path):
+    for name in ("a.tif", "b.tif"):
+        make_slide(tmp_path / name, 300, 300)
+    out = tmp_path / "out"
+    list(segment_slides([tmp_path / "a.tif"], out, SETTINGS))
+    plan = plan_slides([tmp_path], SETTINGS, out)
+    assert [slide.done for slide in plan.slides] == [True, False]
+    assert plan.totals()["skipped"] == 1
+    assert plan.totals()["windows"] == plan.slides[1].windows > 0
+    assert plan.totals()["disk_bytes"] == plan.slides[1].disk_bytes
+    for run in (SETTINGS, dataclasses.replace(SETTINGS, labels=LabelSettings(0.5))):
+        forced = dataclasses.replace(run, run=RunSettings(force=run is SETTINGS))
+        assert plan_slides([tmp_path], forced, out).skipped == 0
+
+
+def test_several_gpus_share_the_slides():
+    slides = [SlidePlan(Path(f"{s}.svs"), seconds=s, memory_bytes=s, temporary_bytes=10 * s) for s in (5, 4, 3, 2)]
+    for processes, seconds, memory in ((1, 14, 5), (2, 7, 9), (3, 5, 12), (9, 5, 14)):
+        totals = RunPlan(slides, "", 100, 0, processes).totals()
+        assert (totals["seconds"], totals["memory_bytes"]) == (100 + seconds, memory)
+        assert totals["temporary_bytes"] == 10 * memory
+
+
+def test_a_cluster_is_told(make_slide, tmp_path):
+    settings = dataclasses.replace(SETTINGS, run=RunSettings(cluster="local:2"))
+    plan = plan_slides([make_slide(tmp_path / "a.tif", 300, 300)], settings)
+    assert plan.warnings == ["measured in one process on this machine; workers of local:2 share the slides"]
+
+
 def test_a_table_gives_the_pixel_size_of_one_slide(by_name):
     slide = by_name["listed.tif"]
     assert (slide.mpp, slide.mpp_source, slide.error) == (0.5, "option --mpp", "")
@@ -164,12 +202,12 @@ def test_a_slide_without_permission(folder, tmp_path):
 
 def test_room_on_the_disk(tmp_path):
     needs = SlidePlan(Path("a.svs"), disk_bytes=10**18, temporary_bytes=10**17)
-    plan = RunPlan([needs, SlidePlan(Path("b.svs"), temporary_bytes=10**16)], "", 0, 0, [])
+    plan = RunPlan([needs, SlidePlan(Path("b.svs"), temporary_bytes=10**16)], "", 0, 0)
     (warning,) = _about_disk(plan, tmp_path / "not" / "there")
     assert warning.startswith(f"{tmp_path / 'not' / 'there'}: ")
     assert warning.endswith(" GB free, about 1100000000.0 GB needed; make room, or choose another -o")
     assert _about_disk(plan, None) == []
-    assert _about_disk(RunPlan([], "", 0, 0, []), Path("out")) == []
+    assert _about_disk(RunPlan([], "", 0, 0), Path("out")) == []
 
 
 def test_all_options_of_the_map_are_measured(folder, tmp_path):
@@ -191,13 +229,13 @@ BREAST = LabelGrid(0, 0, 2 / 0.5056, 2.0, 14855, 6983)
 
 def test_formulas_agree_with_a_real_run():
     """58764 x 27624 px: 5.9 MB of polygons, 0.54 MB of labels, 0.6 MB of overlay; some 0.5 GB beyond a small slide."""
-    assert 0.4e9 < Load(BREAST, 3, 448, 4, 24_000_000).memory_bytes(SETTINGS) - 150e6 < 0.8e9
+    assert 0.4e9 < Load(BREAST, 3, 448, 4, 24_000_000, 2, 2).memory_bytes(SETTINGS) - 150e6 < 0.8e9
     assert 6.5e6 < result_bytes(BREAST, 38.71, 5.9e6, SETTINGS) < 12e6
     assert temporary_bytes(BREAST, SETTINGS) == round(14855 * 6983 * 4 / 3)
 
 
 def test_more_work_takes_more_memory_and_disk():
-    load = Load(BREAST, 3, 448, 4, 1_000_000)
+    load = Load(BREAST, 3, 448, 4, 1_000_000, 2, 2)
     more = dataclasses.replace(SETTINGS, refine=RefineSettings("fast"), labels=LabelSettings(min_area_um2=100))
     assert load.memory_bytes(more) > load.memory_bytes(SETTINGS) + 100e6
     confident = dataclasses.replace(SETTINGS, output=OutputSettings(confidence=True))

@@ -31,7 +31,9 @@ def run(paths, out, settings=CPU):
 def start(*arguments: object) -> subprocess.Popen[str]:
     """Start the command line in a process of its own."""
     command = [sys.executable, "-m", "dualproto_wsi", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def skipped(outcomes) -> list[bool]:
@@ -181,6 +183,24 @@ def test_a_real_disk_that_is_full(three_slides, undisturbed, tmp_path, contents)
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a file system of Linux")
+def test_slides_on_a_disk_that_cannot_be_written(three_slides, undisturbed, tmp_path, contents):
+    """Also for root, whom rights on folders do not stop."""
+    before = contents(three_slides)
+    if subprocess.run(["mount", "--bind", str(three_slides), str(three_slides)], check=False).returncode:
+        pytest.skip("may not mount a file system")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(three_slides)], check=True)
+        with pytest.raises(OSError, match="Read-only"):
+            (three_slides / "new").touch()
+        assert {outcome.status for outcome in run([three_slides], tmp_path / "out").values()} == {"done"}
+    finally:
+        subprocess.run(["umount", str(three_slides)], check=True)
+    assert contents(three_slides) == before
+    assert contents(tmp_path / "out") == contents(undisturbed)
+
+
 def test_a_table_that_finds_no_room_ends_the_run(three_slides, tmp_path):
     (tmp_path / "slides.csv").mkdir()
     with pytest.raises(OSError, match=r"slides\.csv"):
@@ -240,13 +260,40 @@ def test_two_processes_share_the_slides(three_slides, undisturbed, tmp_path, con
     assert contents(out) == contents(undisturbed)
 
 
-def _kill_and_resume(three_slides: Path, out: Path, moment: float | None) -> None:
-    """Kill a run some seconds after it began with a slide, or as soon as it did; then run again."""
+@pytest.mark.slow
+def test_two_forced_processes_share_the_slides_too(three_slides, undisturbed, tmp_path, contents):
+    """The second begins when the first has done a slide anew: it keeps that one, and does the rest with it."""
+    out = copy_of(undisturbed, tmp_path)
+    started = {name: (out / name / "record.json").stat().st_mtime_ns for name in ("a.tif", "b ü.tif", "c.tif")}
+    forced = replace(CPU, run=FORCE)
+    first, second = (segment_slides([three_slides], out, forced) for _ in range(2))
+    done = next(first)
+    assert (done.slide.name, done.skipped) == ("a.tif", False)
+    ours = {outcome.slide.name: outcome.skipped for outcome in second}
+    assert ours == {"a.tif": True, "b ü.tif": False, "c.tif": False}
+    assert {outcome.slide.name: outcome.skipped for outcome in first} == {"b ü.tif": True, "c.tif": True}
+    assert all((out / name / "record.json").stat().st_mtime_ns > before for name, before in started.items())
+    assert skipped(run([three_slides], out, forced)) == [False] * 3
+    assert contents(out) == contents(undisturbed)
+
+
+def test_a_forced_run_alone_does_everything_again(make_slide, tmp_path):
+    slide, out, forced = make_slide(tmp_path / "a.tif", 300, 300), tmp_path / "out", replace(CPU, run=FORCE)
+    assert skipped(run([slide], out)) == [False]
+    assert skipped(run([slide], out, forced)) == [False]
+    assert skipped(run([slide], out, forced)) == [False]
+
+
+def _kill_and_resume(three_slides: Path, out: Path, moment: float | None, all_at_once: bool = False) -> None:
+    """Kill a run some seconds after it began with a slide, or as soon as it did; then run again.
+
+    The process that is at the slide ends by itself when it loses its parent; or is killed with it, as by a power cut.
+    """
     process = start("segment", three_slides, "-o", out, "--device", "cpu")
     while "windows …" not in process.stderr.readline():
         assert process.poll() is None
     time.sleep(moment or 0.0)
-    os.kill(process.pid, signal.SIGKILL)
+    (os.killpg if all_at_once else os.kill)(process.pid, signal.SIGKILL)
     process.wait()
     process.stderr.close()
     outcomes = run([three_slides], out)
@@ -255,7 +302,7 @@ def _kill_and_resume(three_slides: Path, out: Path, moment: float | None) -> Non
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_run_that_is_killed_is_continued(three_slides, undisturbed, tmp_path, contents):
-    _kill_and_resume(three_slides, tmp_path / "out", None)
+    _kill_and_resume(three_slides, tmp_path / "out", 0.3, all_at_once=True)
     assert contents(tmp_path / "out") == contents(undisturbed)
 
 
@@ -263,7 +310,7 @@ def test_a_run_that_is_killed_is_continued(three_slides, undisturbed, tmp_path, 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("number", range(10))
 def test_a_run_that_is_killed_at_a_random_moment_is_continued(three_slides, undisturbed, tmp_path, contents, number):
-    _kill_and_resume(three_slides, tmp_path / "out", random.Random(number).uniform(0, 3))
+    _kill_and_resume(three_slides, tmp_path / "out", random.Random(number).uniform(0, 3), all_at_once=number % 2 == 1)
     assert contents(tmp_path / "out") == contents(undisturbed)
 
 

@@ -58,14 +58,16 @@ def test_only_so_many_slides_are_measured(slide, engine):
     assert speed.window_polygon_bytes > 100
 
 
-def test_reading_shares_the_processor_but_not_the_gpu(slide, engine, monkeypatch):
+def test_reading_shares_the_processor_but_not_the_gpu(slide, engine):
     speed = Speed(engine, SETTINGS, slides=1, seconds=0.0)
     speed.measure(*slide)
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
     window = speed.window_s
+    speed._engine = SimpleNamespace(device=torch.device("cpu"), cores=8, readers=lambda asked: asked or 2)
     assert speed.seconds(100, 0.0) == pytest.approx(100 * window)
     assert speed.seconds(100, 2 * window) == pytest.approx(200 * window)
-    speed._engine = SimpleNamespace(device=torch.device("cuda"))
+    speed._engine.cores = 1
+    assert speed.seconds(100, 2 * window) == pytest.approx(300 * window)
+    speed._engine = SimpleNamespace(device=torch.device("cuda"), cores=8, readers=lambda asked: asked or 2)
     assert speed.seconds(100, 2 * window) == pytest.approx(100 * window)
     assert speed.seconds(100, 4 * window) == pytest.approx(200 * window)
 
@@ -77,8 +79,9 @@ def test_seconds_to_read(slide):
 
 
 @pytest.mark.slow
-def test_estimates_are_within_twice_of_a_run(shared, tmp_path):
-    path = shared / "data" / "slides" / "CMU-1-Small-Region.svs"
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "breast-lobular-carcinoma-20x.tif"])
+def test_estimates_are_within_twice_of_a_run(shared, tmp_path, name):
+    path = shared / "data" / "slides" / name
     plan = plan_slides([path], SETTINGS)
     (outcome,) = segment_slides([path], tmp_path, SETTINGS)
     assert outcome.status == "done", outcome.error

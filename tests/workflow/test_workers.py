@@ -10,14 +10,17 @@ import time
 from contextlib import closing
 
 import pytest
+import torch
 
 from dualproto_wsi.errors import ModelNotFound, SettingsError, SlideNotFound
-from dualproto_wsi.settings import InferenceSettings, RunSettings, SegmentSettings
+from dualproto_wsi.settings import InferenceSettings, RefineSettings, RunSettings, SegmentSettings
 from dualproto_wsi.workflow.batch.claims import tidy
+from dualproto_wsi.workflow.batch.messages import Duty
 from dualproto_wsi.workflow.batch.outcome import SlideTable
 from dualproto_wsi.workflow.batch.status import read_status
 from dualproto_wsi.workflow.batch.tasks import list_tasks, make_folder
 from dualproto_wsi.workflow.batch.workers import Crew, segment_in_workers
+from dualproto_wsi.workflow.cores import reading_threads, usable_cores
 from dualproto_wsi.workflow.listener import Listener
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
@@ -29,14 +32,15 @@ class Killer(Listener):
     """Sends a signal to the process that is at a slide of a name: a real death, as a crash in a reader is."""
 
     def __init__(self, name: str, number: int = signal.SIGSEGV) -> None:
-        self._name, self._number = name, number
+        self._name, self._number, self._done = name, number, False
         self.engines: list[str] = []
 
     def run_started(self, slides, engine):
         self.engines.append(engine)
 
-    def slide_started(self, slide):
-        if slide.name == self._name:
+    def tiles_done(self, slide, count):
+        if slide.name == self._name and not self._done:  # files of results are open then
+            self._done = True
             (worker,) = multiprocessing.active_children()
             os.kill(worker.pid, self._number)
 
@@ -184,14 +188,48 @@ def test_two_processes_of_a_crew_share_the_slides(three_slides, undisturbed, tmp
     settings, out = SegmentSettings(inference=CPU), tmp_path / "out"
     tasks = list_tasks([three_slides], out, settings)
     make_folder(out)
-    with Crew(out, settings) as crew:
-        for worker in [crew.hire("cpu"), crew.hire("cpu")]:
+    with Crew(Duty(out, settings)) as crew:
+        for worker in [crew.hire("cpu", 2), crew.hire("cpu", 2)]:
             assert crew.wait_until_ready(worker).devices == ("cpu",)
         outcomes = list(crew.do(tasks, Listener()))
     tidy(out)
     assert sorted(outcome.slide.name for outcome in outcomes) == ["a.tif", "b ü.tif", "c.tif"]
     assert not any(outcome.skipped for outcome in outcomes)
     assert contents(out) == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_process_that_waits_for_others_is_not_late(three_slides, tmp_path):
+    """Of two processes one is done at once, and waits for longer than a slide may take."""
+    os.mkfifo(tmp_path / "hang.svs")
+    settings, out = SegmentSettings(inference=CPU, run=RunSettings(timeout_s=8)), tmp_path / "out"
+    tasks = list_tasks([tmp_path / "hang.svs", three_slides / "a.tif"], out, settings)
+    make_folder(out)
+    with Crew(Duty(out, settings)) as crew:
+        for _ in range(2):
+            crew.wait_until_ready(crew.hire("cpu", 2))
+        assert {outcome.status for outcome in crew.do(tasks, Listener())} == {"done", "failed"}
+
+
+@pytest.mark.slow
+def test_refinement_by_processes_runs_in_a_process_of_its_own(three_slides, tmp_path):
+    pytest.importorskip("pydensecrf")
+    settings = SegmentSettings(inference=CPU, refine=RefineSettings("crf"))
+    (outcome,) = segment_in_workers([three_slides / "a.tif"], tmp_path / "out", settings)
+    assert outcome.error == ""
+    assert multiprocessing.active_children() == []
+
+
+def test_processes_share_the_cores(three_slides, tmp_path):
+    """What the record tells: a third of the cores, at least one; the rule for threads that read is another test's."""
+    settings = SegmentSettings(inference=CPU)
+    (task,) = list_tasks([three_slides / "a.tif"], tmp_path, settings)
+    with Crew(Duty(tmp_path, settings, processes=3)) as crew:
+        assert crew.do_one(task, False, Listener()).status == "done"
+    record = json.loads((tmp_path / "a.tif" / "record.json").read_text(encoding="utf-8"))
+    cores = max(1, min(torch.get_num_threads(), usable_cores()) // 3)
+    assert record["hardware"]["cores_used"] == cores
+    assert record["hardware"]["readers"] == reading_threads(cores, on_gpu=False)
 
 
 @pytest.mark.gpu

@@ -41,7 +41,7 @@ class Output:
         if not path.name.endswith(SUFFIXES):
             raise OutputError(f"{path}: QuPath reads no file of this ending; use one of {', '.join(SUFFIXES)}")
         self.path = path
-        self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        self._part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         self._file: IO[bytes] | None = None
         self._packer = isal_zlib.compressobj(_LEVEL, wbits=_GZIP) if path.suffix == ".gz" else None
 

@@ -108,6 +108,10 @@ def _locked(out: Path, name: str, wait: bool) -> Iterator[bool]:
         raise OutputError(
             f"{out / RUNS}: cannot be locked ({error.strerror or error}); choose an -o where files can be written"
         ) from error
+    except NotImplementedError as error:  # the system says that its file system cannot
+        raise OutputError(
+            f"{out / RUNS}: its file system has no locks (flock); choose another -o, or mount it with them"
+        ) from error
     try:
         yield acquired
     finally:

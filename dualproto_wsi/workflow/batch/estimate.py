@@ -17,7 +17,7 @@ KEPT_BYTES = 4
 BAND_COPIES = 10
 """Arrays of a band's scores that are alive at once: logits, probabilities, what softmax and output make of them."""
 REFINE_BYTES = 3_700
-"""A column and class, where borders are refined; besides, ``REFINE_WORKER_BYTES`` each of two workers."""
+"""A column and class, where borders are refined; besides, ``REFINE_WORKER_BYTES`` each core."""
 REFINE_WORKER_BYTES = 50_000_000
 SIEVE_ROWS = 512
 """Rows held back by the sieve on usual slides."""
@@ -46,6 +46,10 @@ class Load:
         Of the model.
     thumbnail_px : int
         Of the picture that tissue is found on.
+    readers : int
+        Threads that read ahead.
+    cores : int
+        That refine borders.
     """
 
     grid: LabelGrid
@@ -53,6 +57,8 @@ class Load:
     window_px: int
     stride_px: int
     thumbnail_px: int
+    readers: int
+    cores: int
 
     def memory_bytes(self, settings: SegmentSettings) -> int:
         """Estimate the memory of the slide at its peak, beyond the program and its model, bytes."""
@@ -60,10 +66,10 @@ class Load:
         window = self.window_px // self.stride_px
         mosaic = (scores + 4 * self.grid.columns) * 3 * window
         bands = BAND_COPIES * scores * BAND
-        reading = 2 * settings.read.workers * PIXEL_COPIES * 3 * BLOCK_WINDOWS * self.window_px**2
+        reading = 2 * self.readers * PIXEL_COPIES * 3 * BLOCK_WINDOWS * self.window_px**2
         refine = sieve = 0
         if settings.refine.method != "none":
-            refine = REFINE_BYTES * self.classes * self.grid.columns + 2 * REFINE_WORKER_BYTES
+            refine = REFINE_BYTES * self.classes * self.grid.columns + self.cores * REFINE_WORKER_BYTES
         if settings.labels.min_area_um2 or settings.labels.fill_holes_um2:
             sieve = SIEVE_ROWS * scores
         mapping = KEPT_BYTES * self.thumbnail_px + mosaic + bands + reading + refine + sieve

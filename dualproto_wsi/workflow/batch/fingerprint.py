@@ -18,7 +18,8 @@ PIECES, PIECE_BYTES = 64, 1 << 16
 NEUTRAL: dict[str, tuple[str, ...]] = {
     "read": ("workers",),
     "inference": ("model", "device", "precision", "batch_size", "encoder", "prompts", "weights", "tokenizer"),
-    "run": ("isolate", "timeout_s", "retry_failed", "force"),
+    "features": ("cache", "level", "limit_gb", "source"),
+    "run": ("isolate", "timeout_s", "retry_failed", "force", "cluster"),
 }
 """Settings that change no result, or that the fingerprint holds otherwise; any other setting counts."""
 
@@ -43,6 +44,8 @@ class Fingerprint:
         ``fp32``, ``bf16`` or ``fp16``.
     version : str
         Of this package.
+    features : str
+        SHA-256 of the kept features that were scored; empty: the slide was encoded.
     """
 
     slide: str
@@ -52,6 +55,7 @@ class Fingerprint:
     device: str
     precision: str
     version: str = dualproto_wsi.__version__
+    features: str = ""
 
     def changes(self, earlier: Self) -> list[str]:
         """Name the parts that differ."""

@@ -83,7 +83,7 @@ def drop_unfinished(folder: Path, slide: str, pid: int | None = None) -> None:
     """
     if not folder.is_dir():
         return
-    for path in folder.glob(f"*.{pid or '[0-9]*'}.tmp"):
+    for path in folder.glob(f"*.{pid or '[0-9]*'}.*tmp"):
         path.unlink(missing_ok=True)
     if not (folder / RECORD).exists():
         for name in (LABELS, CONFIDENCE, OVERLAY, *(f"{slide}.{suffix}" for suffix in FORMATS)):

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from dualproto_wsi.errors import DualProtoError, SlideNotFound
-from dualproto_wsi.files import absolute
-from dualproto_wsi.settings import ReadSettings, SegmentSettings
+from dualproto_wsi.errors import DualProtoError, SettingsError
+from dualproto_wsi.settings import SegmentSettings
 from dualproto_wsi.slide.reader import SlideInfo, open_slide
 from dualproto_wsi.workflow.batch.estimate import Load, result_bytes, temporary_bytes
-from dualproto_wsi.workflow.batch.record import peak_memory_bytes
-from dualproto_wsi.workflow.batch.slide_list import SlideItem, gather_slides
+from dualproto_wsi.workflow.batch.record import peak_memory_bytes, read_record
+from dualproto_wsi.workflow.batch.run_plan import RunPlan, SlidePlan
 from dualproto_wsi.workflow.batch.speed import Speed, seconds_to_read
-from dualproto_wsi.workflow.mapping.engine import Engine
+from dualproto_wsi.workflow.batch.tasks import SlideTask, list_tasks
+from dualproto_wsi.workflow.listener import Listener
+from dualproto_wsi.workflow.mapping.engine import Engine, all_devices
+from dualproto_wsi.workflow.mapping.job import SlideJob
 from dualproto_wsi.workflow.mapping.layout import analysed_tissue, label_grid, tile_plan
 from dualproto_wsi.workflow.models import prepare_model
+from dualproto_wsi.workflow.segment import is_unchanged
 
 ENLARGED = 1.3
 """A slide so much coarser than the model's resolution lacks details that the model learned from."""
@@ -33,105 +36,6 @@ LARGE_CELLS = 500_000_000
 """2000 mm² at 2 µm a cell; a whole standard glass slide is about 1000 mm²."""
 OVERLAY_S = 1.0
 """To draw and save ``overlay.png``, besides reading the picture."""
-
-
-@dataclass(slots=True)
-class SlidePlan:
-    """What one slide would take.
-
-    Parameters
-    ----------
-    slide : Path
-    mpp : float or None
-        µm per level-0 px.
-    mpp_source : str
-        Where that comes from.
-    reader : str
-        Who reads its pixels.
-    tissue_mm2 : float
-    windows : int
-        Windows that go through the model.
-    seconds : float
-        Estimate.
-    memory_bytes : int or None
-        Estimate of the whole program's peak; None where the system does not say what the program takes now.
-    disk_bytes : int
-        Estimate of the results' size.
-    temporary_bytes : int
-        What is needed on the same disk until the slide is finished, besides.
-    warnings : list of str
-        What to look at first.
-    error : str
-        Why it would fail; empty if nothing is known against it.
-    """
-
-    slide: Path
-    mpp: float | None = None
-    mpp_source: str = ""
-    reader: str = ""
-    tissue_mm2: float = 0.0
-    windows: int = 0
-    seconds: float = 0.0
-    memory_bytes: int | None = None
-    disk_bytes: int = 0
-    temporary_bytes: int = 0
-    warnings: list[str] = field(default_factory=list)
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """What a run would take.
-
-    Parameters
-    ----------
-    slides : list of SlidePlan
-    engine : str
-        Which model would run where.
-    start_s : float
-        Seconds until the first slide begins.
-    measured_windows : int
-        On how many windows the estimate of the time rests.
-    warnings : list of str
-        About the run as a whole.
-    """
-
-    slides: list[SlidePlan]
-    engine: str
-    start_s: float
-    measured_windows: int
-    warnings: list[str]
-
-    @property
-    def failing(self) -> int:
-        """How many slides would fail."""
-        return sum(bool(slide.error) for slide in self.slides)
-
-    def totals(self) -> dict[str, Any]:
-        """Return the sums, seconds with the start, and the peaks."""
-        memory = [slide.memory_bytes for slide in self.slides if slide.memory_bytes is not None]
-        return {
-            "slides": len(self.slides),
-            "failing": self.failing,
-            "tissue_mm2": sum(slide.tissue_mm2 for slide in self.slides),
-            "windows": sum(slide.windows for slide in self.slides),
-            "seconds": self.start_s + sum(slide.seconds for slide in self.slides),
-            "memory_bytes": max(memory, default=None),
-            "disk_bytes": sum(slide.disk_bytes for slide in self.slides),
-            "temporary_bytes": max((slide.temporary_bytes for slide in self.slides), default=0),
-        }
-
-    def to_data(self) -> dict[str, Any]:
-        """Return all as plain data, ready for JSON."""
-        slides = [{**dataclasses.asdict(slide), "slide": absolute(slide.slide)} for slide in self.slides]
-        return {
-            "engine": self.engine,
-            "start_s": self.start_s,
-            "measured_windows": self.measured_windows,
-            "warnings": self.warnings,
-            "totals": self.totals(),
-            "slides": slides,
-        }
 
 
 def plan_slides(
@@ -150,7 +54,8 @@ def plan_slides(
     settings : SegmentSettings
         Of the run.
     out : Path or None
-        Where the results would go: its free space is looked at, and slides in it are passed over.
+        Where the results would go: what is done there already is skipped, its free space is looked at, and slides in
+        it are passed over.
     heard : callable or None
         Hears (slides looked at, slides in all).
     loading_s : float
@@ -166,23 +71,32 @@ def plan_slides(
         If the run could not even start: no slides, no such model or device, a wrong table.
     """
     start = time.perf_counter()
-    items = [item for item in gather_slides(paths) if not (out and out.resolve() in item.path.resolve().parents)]
-    if not items:
-        raise SlideNotFound(
-            f"{', '.join(map(str, paths))}: no slides found; name slide files, or folders that hold some"
+    if settings.features.source:
+        raise SettingsError(
+            f"--from-features {settings.features.source}: plan measures what reading and encoding takes; leave it out"
         )
-    model, _ = prepare_model(settings.inference)
+    with TemporaryDirectory(prefix="dualproto-") as empty:
+        tasks = list_tasks(paths, out or Path(empty), settings)
+    model, model_record = prepare_model(settings.inference)
     engine = Engine(model, settings.inference)
     engine.launch(np.full((engine.windows_at_once, model.window_px, model.window_px, 3), 255, np.uint8))()
-    survey = Survey(engine, settings, peak_memory_bytes())
+    survey = Survey(engine, settings, model_record, peak_memory_bytes())
     start_s = loading_s + time.perf_counter() - start
-    for number, item in enumerate(items, start=1):
-        survey.look_at(item)
+    for number, task in enumerate(tasks, start=1):
+        survey.look_at(task)
         if heard:
-            heard(number, len(items))
+            heard(number, len(tasks))
     slides = survey.estimates()
     _warn_of_names(slides)
-    plan = RunPlan(slides, engine.describe(), start_s + survey.speed.warm_up_s, survey.speed.windows, [])
+    left = sum(not slide.done and not slide.error for slide in slides)
+    plan = RunPlan(
+        slides,
+        engine.describe(),
+        start_s + survey.speed.warm_up_s,
+        survey.speed.windows,
+        max(1, min(left, len(all_devices(settings.inference.device)))),
+    )
+    plan.warnings.extend(_about_cluster(settings))
     plan.warnings.extend(_about_disk(plan, out))
     return plan
 
@@ -203,52 +117,75 @@ class Survey:
     ----------
     engine : Engine
     settings : SegmentSettings
+    model_record : dict
+        What ``record.json`` says of the model.
     program_bytes : int or None
         Memory of the program and its model.
     """
 
-    def __init__(self, engine: Engine, settings: SegmentSettings, program_bytes: int | None) -> None:
+    def __init__(
+        self, engine: Engine, settings: SegmentSettings, model_record: dict[str, Any], program_bytes: int | None
+    ) -> None:
         self._engine, self._settings, self._program_bytes = engine, settings, program_bytes
+        self._model_record = model_record
         self.speed = Speed(engine, settings)
         self._seen: list[Seen] = []
 
-    def look_at(self, item: SlideItem) -> None:
-        """Open a slide and find its tissue; what is wrong with it goes into its plan."""
-        seen = Seen(SlidePlan(item.path))
+    def look_at(self, task: SlideTask) -> None:
+        """Open a slide and find its tissue, unless it is done; what is wrong with it goes into its plan."""
+        item, seen = task.item, Seen(SlidePlan(task.slide))
         self._seen.append(seen)
-        read = self._settings.read if item.mpp is None else dataclasses.replace(self._settings.read, mpp=item.mpp)
         try:
-            self._look(item, read, seen)
+            self._look(task, seen)
         except (DualProtoError, OSError) as error:
             seen.plan.tissue_mm2, seen.plan.windows = 0.0, 0
             message = str(error)
             seen.plan.error = " ".join(message.split()) if item.path.name in message else f"{item.path.name}: {message}"
 
-    def _look(self, item: SlideItem, read: ReadSettings, seen: Seen) -> None:
+    def _look(self, task: SlideTask, seen: Seen) -> None:
         plan, model, start = seen.plan, self._engine.model, time.perf_counter()
-        with open_slide(item.path, read) as reader:
+        with open_slide(task.slide, task.settings(self._settings).read) as reader:
             info = reader.info
             plan.mpp, plan.reader = info.mpp, info.reader
             plan.mpp_source = info.mpp_source
+            plan.done = self._is_done(task)
+            if plan.done:
+                return
             grid = label_grid(info, model)
-            tissue = analysed_tissue(reader, self._settings.tissue, item.regions)
+            tissue = analysed_tissue(reader, self._settings.tissue, task.item.regions)
             windows = tile_plan(grid, tissue, model, self._settings.tiling.overlap)
             plan.tissue_mm2, plan.windows = tissue.area_mm2, windows.tiles
             seen.look_s = time.perf_counter() - start
             seen.read_s = seconds_to_read(reader, windows)
             self.speed.measure(reader, grid, tissue, windows)
-        load = Load(grid, len(model.classes), model.window_px, model.stride_px, tissue.field.size)
+        readers = self._engine.readers(self._settings.read.workers)
+        load = Load(
+            grid,
+            len(model.classes),
+            model.window_px,
+            model.stride_px,
+            tissue.field.size,
+            readers,
+            self._engine.cores,
+        )
         if self._program_bytes is not None:
             plan.memory_bytes = self._program_bytes + load.memory_bytes(self._settings)
         plan.temporary_bytes = temporary_bytes(grid, self._settings)
         plan.disk_bytes = result_bytes(grid, tissue.area_mm2, 0, self._settings)
         plan.warnings = _warnings(info, plan, grid.columns * grid.rows, model.mpp)
 
+    def _is_done(self, task: SlideTask) -> bool:
+        record = None if self._settings.run.force else read_record(task.folder)
+        if record is None:
+            return False
+        job = SlideJob(task, self._engine, task.settings(self._settings), self._model_record, Listener())
+        return is_unchanged(job, record)
+
     def estimates(self) -> list[SlidePlan]:
         """Return the plans of the slides looked at, with what they take."""
         for seen in self._seen:
             plan = seen.plan
-            if not plan.error:
+            if not plan.error and not plan.done:
                 overlay_s = OVERLAY_S + seen.look_s if self._settings.output.overlay else 0.0
                 plan.seconds = seen.look_s + overlay_s + self.speed.seconds(plan.windows, seen.read_s)
                 plan.disk_bytes += round(plan.windows * self.speed.window_polygon_bytes)
@@ -286,6 +223,12 @@ def _warn_of_names(slides: list[SlidePlan]) -> None:
         same = count[slide.slide.name.casefold()]
         if same > 1:
             slide.warnings.append(f"{same} slides have this name: the folders of their results get a suffix")
+
+
+def _about_cluster(settings: SegmentSettings) -> list[str]:
+    if not settings.run.cluster:
+        return []
+    return [f"measured in one process on this machine; workers of {settings.run.cluster} share the slides"]
 
 
 def _about_disk(plan: RunPlan, out: Path | None) -> list[str]:

@@ -128,13 +128,15 @@ class StateFile(RunTally):
     ----------
     path : Path
         The file, as :func:`~dualproto_wsi.workflow.batch.claims.run_announced` gives it.
+    forced_since : int or None
+        Of a forced run, for others that begin later: from when on results count as new, ns.
     every_s : float
         Least time between two writes.
     """
 
-    def __init__(self, path: Path, every_s: float = EVERY_S) -> None:
+    def __init__(self, path: Path, forced_since: int | None = None, every_s: float = EVERY_S) -> None:
         super().__init__()
-        self._path, self._every_s = path, every_s
+        self._path, self._forced_since, self._every_s = path, forced_since, every_s
         self._started = _now()
         self._written = 0.0
 
@@ -169,6 +171,7 @@ class StateFile(RunTally):
             "pid": os.getpid(),
             "engine": self.engine,
             "started": self._started,
+            "forced_since": self._forced_since,
             "updated": _now(),
             "slides": self.slides,
             "finished": dict(self.finished),
@@ -189,8 +192,9 @@ class StateFile(RunTally):
 class JsonLog(RunTally):
     """Writes a line of JSON for every event.
 
-    Every line has ``time`` (UTC) and ``event``: ``run_started``, ``slide_started``, ``slide_planned``, ``tiles_done``
-    (every 10 s at most a slide), ``slide_finished`` with the slide's row of ``slides.csv``, ``waiting``, ``run_ended``.
+    Every line has ``time`` (UTC) and ``event``: ``preparing``, ``run_started``, ``slide_started``, ``slide_planned``,
+    ``tiles_done`` (every 10 s at most a slide), ``slide_finished`` with the slide's row of ``slides.csv``, ``waiting``,
+    ``run_ended``.
 
     Parameters
     ----------
@@ -203,6 +207,10 @@ class JsonLog(RunTally):
         super().__init__()
         self._file, self._every_s = file, every_s
         self._told: dict[Path, float] = {}
+
+    def preparing(self, what: str) -> None:
+        """Log it."""
+        self._log("preparing", what=what)
 
     def run_started(self, slides: list[Path], engine: str) -> None:
         """Log it."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from dualproto_wsi.errors import DataError, SlideNotFound
 from dualproto_wsi.files import file_sha256
-from dualproto_wsi.settings import RunSettings, SegmentSettings, from_data
+from dualproto_wsi.settings import FeatureSettings, RunSettings, SegmentSettings, from_data
 from dualproto_wsi.workflow.batch.claims import tidy
 from dualproto_wsi.workflow.batch.fingerprint import data_sha256, slide_sha256
 from dualproto_wsi.workflow.batch.outcome import SlideOutcome
@@ -128,7 +128,9 @@ def _task(record: Mapping[str, Any], source: Path, out: Path) -> tuple[SlideTask
         precision=told["precision"],
         batch_size=record["batch_size"],
     )
-    settings = replace(settings, inference=inference, run=RunSettings(force=True))
+    encoded = settings.features.source
+    features = FeatureSettings(source=str(start / encoded) if encoded else "")
+    settings = replace(settings, inference=inference, features=features, run=RunSettings(force=True))
     return SlideTask(item, out / slide.name), settings
 
 

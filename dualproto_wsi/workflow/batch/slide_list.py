@@ -12,11 +12,11 @@ from pathlib import Path
 from dualproto_wsi.errors import SettingsError, SlideNotFound
 from dualproto_wsi.files import absolute
 from dualproto_wsi.slide.reader import find_slides
+from dualproto_wsi.vector.geojson.output import SUFFIXES
 
 COLUMNS = ("path", "id", "mpp", "group", "regions")
 RESERVED = ("slide", "folder", "status", "tiles", "mpp_source", "analysed_mm2", "unsure_mm2", "seconds", "error")
 """Columns that ``slides.csv`` of a run has by itself."""
-REGION_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".json.gz")
 SEPARATORS = ",;\t"
 SLIPS = {"mpp": 0.66, "group": 0.8, "regions": 0.8}
 """From which likeness on a column's name is taken for a slip; names that a study may well use are less alike."""
@@ -234,8 +234,8 @@ class TableRow:
         if not value:
             return None
         path = self.table.parent / value
-        if not path.name.lower().endswith(REGION_SUFFIXES):
-            raise self.wrong("regions", f"is no kind of file for regions; use {', '.join(REGION_SUFFIXES)}")
+        if not path.name.lower().endswith(SUFFIXES):
+            raise self.wrong("regions", f"is no kind of file for regions; use {', '.join(SUFFIXES)}")
         if not path.is_file():
             raise self.wrong("regions", f"is not there ({path})")
         return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +184,7 @@ class Speed:
 
         A processor that runs the model has its cores share both; a GPU computes while others read.
         """
-        threads = min(self._settings.read.workers, os.cpu_count() or 1)
+        threads = min(self._engine.readers(self._settings.read.workers), self._engine.cores)
         if self._engine.device.type == "cpu":
             return windows * (self.window_s + read_s / threads)
         return windows * max(self.window_s, read_s / threads)

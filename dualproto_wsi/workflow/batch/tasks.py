@@ -10,7 +10,7 @@ from dualproto_wsi.errors import OutputError, SlideNotFound
 from dualproto_wsi.files import absolute
 from dualproto_wsi.settings import SegmentSettings
 from dualproto_wsi.workflow.batch.folders import result_folders
-from dualproto_wsi.workflow.batch.outcome import FAILED, SlideTable
+from dualproto_wsi.workflow.batch.outcome import FAILED, SlideOutcome, SlideTable
 from dualproto_wsi.workflow.batch.record import RECORD
 from dualproto_wsi.workflow.batch.slide_list import SlideItem, gather_slides
 
@@ -27,14 +27,15 @@ class SlideTask:
         Where its results go.
     row : dict or None
         Its row in ``slides.csv`` when the run began; a failure that is told there later is another process's.
-    record : int or None
-        When the run began, the time stamp of its ``record.json``; None where there was none.
+    since : int or None
+        In a forced run: results that were recorded later are this run's, or those of another forced run at the same
+        time, and stand; ns of the file system's clock. None: none do.
     """
 
     item: SlideItem
     folder: Path
     row: dict[str, str] | None = None
-    record: int | None = None
+    since: int | None = None
 
     @property
     def slide(self) -> Path:
@@ -46,6 +47,19 @@ class SlideTask:
         """What the user says of the slide that belongs into ``slides.csv``."""
         named = {"id": self.item.id, "group": self.item.group, **dict(self.item.metadata)}
         return {name: value for name, value in named.items() if value}
+
+    @property
+    def is_redone(self) -> bool:
+        """Whether its results are younger than the forced run."""
+        try:
+            return self.since is not None and (self.folder / RECORD).stat().st_mtime_ns > self.since
+        except OSError:
+            return False
+
+    def failed(self, reason: str, seconds: float = 0.0) -> SlideOutcome:
+        """Return the outcome of a slide that could not be done."""
+        error = f"{self.slide.name}: {reason}"
+        return SlideOutcome(self.slide, None, FAILED, seconds=round(seconds, 3), error=error, about=self.about)
 
     def settings(self, settings: SegmentSettings) -> SegmentSettings:
         """Return the settings of the run with what the user says of this slide alone."""
@@ -83,8 +97,7 @@ def list_tasks(paths: Sequence[Path], out: Path, settings: SegmentSettings) -> l
     folders = result_folders([item.path for item in items], out)
     rows = SlideTable(out).rows()
     tasks = [
-        SlideTask(item, folder, rows.get(absolute(item.path)), record_stamp(folder))
-        for item, folder in zip(items, folders, strict=True)
+        SlideTask(item, folder, rows.get(absolute(item.path))) for item, folder in zip(items, folders, strict=True)
     ]
     if settings.run.retry_failed:
         tasks = [task for task in tasks if task.row and task.row["status"] == FAILED]
@@ -105,11 +118,3 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be made ({error}); choose another -o") from error
-
-
-def record_stamp(folder: Path) -> int | None:
-    """Return the time stamp of a slide's record, ns; None where there is none."""
-    try:
-        return (folder / RECORD).stat().st_mtime_ns
-    except OSError:
-        return None

@@ -13,15 +13,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
 from dualproto_wsi.errors import DualProtoError
-from dualproto_wsi.settings import SegmentSettings
-from dualproto_wsi.workflow.batch.outcome import FAILED, SlideOutcome
+from dualproto_wsi.workflow.batch.messages import Duty, Event, Finished, Message, Ready, Refused
+from dualproto_wsi.workflow.batch.outcome import FAILED
 from dualproto_wsi.workflow.batch.tasks import SlideTask
 from dualproto_wsi.workflow.listener import Listener
 
@@ -37,55 +36,6 @@ HINTS = {
     "SIGABRT": "aborted",
     "SIGBUS": "bus error; was the file cut short meanwhile?",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The model is loaded.
-
-    Parameters
-    ----------
-    engine : str
-        Which model runs where.
-    devices : tuple of str
-        All devices that were asked for; the process that tells it has the first.
-    """
-
-    engine: str
-    devices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A call of a listener's method."""
-
-    method: str
-    arguments: tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A slide has its row; or, without an outcome, another process works on it.
-
-    Parameters
-    ----------
-    outcome : SlideOutcome or None
-    leaving : bool
-        Whether the process ends now, since its GPU computes no more; a fresh one gets a fresh context.
-    """
-
-    outcome: SlideOutcome | None
-    leaving: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Nothing can be done at all."""
-
-    error: DualProtoError
-
-
-Message = Ready | Event | Finished | Refused | logging.LogRecord
 
 
 class Outbox:
@@ -142,7 +92,7 @@ class PipeHandler(QueueHandler):
         self._outbox.send(record)
 
 
-def serve(connection: Connection, out: Path, settings: SegmentSettings, level: int) -> None:
+def serve(connection: Connection, duty: Duty, level: int) -> None:
     """Do slides until the parent says that there are no more; what a worker process runs.
 
     Parameters
@@ -150,23 +100,24 @@ def serve(connection: Connection, out: Path, settings: SegmentSettings, level: i
     connection : Connection
         Brings a :class:`~dualproto_wsi.workflow.batch.tasks.SlideTask` and whether another process had it before, or
         None at the end; takes messages.
-    out : Path
-        Folder of the results.
-    settings : SegmentSettings
-        With the device of this process.
+    duty : Duty
     level : int
         Of the log.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends us
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    allow_children()
+    sys.argv[:] = duty.argv
+    with suppress(OSError):  # another machine may not have it; slides and results are named from the root then
+        os.chdir(duty.folder)
     log = logging.getLogger("dualproto_wsi")
     outbox = Outbox(connection)
     log.addHandler(PipeHandler(outbox))
     log.setLevel(level)
     log.propagate = False
     try:
-        _serve(connection, outbox, out, settings)
+        _serve(connection, outbox, duty)
     except DualProtoError as error:
         outbox.send(Refused(error))
     except (EOFError, BrokenPipeError):
@@ -175,14 +126,25 @@ def serve(connection: Connection, out: Path, settings: SegmentSettings, level: i
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to remove
 
 
-def _serve(connection: Connection, outbox: Outbox, out: Path, settings: SegmentSettings) -> None:
+def allow_children() -> None:
+    """Let this process start others, though it ends with its parent: --refine crf works in processes."""
+    multiprocessing.current_process().daemon = False
+
+
+def _serve(connection: Connection, outbox: Outbox, duty: Duty) -> None:
     # Here, so that a failure to import or load is told through the pipe, and the parent needs no torch.
+    import torch
+
+    from dualproto_wsi.workflow.cores import usable_cores
     from dualproto_wsi.workflow.mapping.engine import all_devices
     from dualproto_wsi.workflow.segment import SlideRunner
 
-    runner = SlideRunner(out, settings)
+    devices = all_devices(duty.settings.inference.device)
+    cores = min(torch.get_num_threads(), usable_cores()) // (duty.processes or len(devices))
+    torch.set_num_threads(max(1, cores))
+    runner = SlideRunner(duty.out, duty.settings)
     listener = PipeListener(outbox)
-    outbox.send(Ready(runner.engine.describe(), all_devices(settings.inference.device)))
+    outbox.send(Ready(runner.engine.describe(), devices))
     while True:
         order: tuple[SlideTask, bool] | None = connection.recv()
         if order is None:
@@ -213,20 +175,18 @@ class Worker:
 
     Parameters
     ----------
-    out : Path
-    settings : SegmentSettings
-        With the device of this process.
+    duty : Duty
     """
 
-    def __init__(self, out: Path, settings: SegmentSettings) -> None:
-        self.settings = settings
+    def __init__(self, duty: Duty) -> None:
+        self.duty = duty
         self.task: SlideTask | None = None
         self.ready = self.leaving = False
         self._since: float | None = None
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         level = logging.getLogger("dualproto_wsi").getEffectiveLevel()
-        self._process = context.Process(target=serve, args=(theirs, out, settings, level), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, duty, level), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -241,9 +201,14 @@ class Worker:
         return time.monotonic() - self._since if self._since is not None else 0.0
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a slide."""
+        return self.ready and not self.leaving and self.task is None
+
+    @property
     def is_late(self) -> bool:
         """Whether it has been at its slide for longer than allowed."""
-        return 0 < self.settings.run.timeout_s < self.seconds
+        return self.task is not None and 0 < self.duty.settings.run.timeout_s < self.seconds
 
     def give(self, task: SlideTask, again: bool) -> None:
         """Let it do a slide."""

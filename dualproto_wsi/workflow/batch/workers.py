@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -15,17 +13,17 @@ from typing import Self
 
 from dualproto_wsi.errors import WorkerLost
 from dualproto_wsi.settings import SegmentSettings
-from dualproto_wsi.workflow.batch.claims import run_announced
+from dualproto_wsi.workflow.batch.agenda import LOOK_AGAIN_S, Agenda
+from dualproto_wsi.workflow.batch.announce import announced
 from dualproto_wsi.workflow.batch.fingerprint import slide_bytes
 from dualproto_wsi.workflow.batch.folders import drop_unfinished
-from dualproto_wsi.workflow.batch.outcome import FAILED, SlideOutcome, SlideTable
-from dualproto_wsi.workflow.batch.progress import StateFile
-from dualproto_wsi.workflow.batch.tasks import SlideTask, list_tasks, make_folder
-from dualproto_wsi.workflow.batch.worker import LEAVE_S, Event, Finished, Message, Ready, Refused, Worker
-from dualproto_wsi.workflow.listener import Listener, Listeners
+from dualproto_wsi.workflow.batch.messages import Duty, Event, Finished, Message, Ready, Refused
+from dualproto_wsi.workflow.batch.outcome import SlideOutcome, SlideTable
+from dualproto_wsi.workflow.batch.tasks import SlideTask, list_tasks
+from dualproto_wsi.workflow.batch.worker import LEAVE_S, Worker
+from dualproto_wsi.workflow.listener import Listener
 
-LOOK_AGAIN_S = 0.5
-"""How often a slide is looked at that another process works on."""
+STOPPED = "the run was stopped"
 
 
 def segment_in_workers(
@@ -55,27 +53,19 @@ def segment_in_workers(
         If nothing can be done at all: no slides, no such model or device, no place to write.
     """
     tasks = list_tasks(paths, out, settings)
-    is_new = not out.exists()
-    make_folder(out)
-    try:
-        with run_announced(out) as state, Crew(out, settings) as crew:
-            ready = crew.wait_until_ready(crew.hire(settings.inference.device))
-            for device in ready.devices[1 : len(tasks)]:
-                crew.hire(device)
-            extra = len(crew.workers) - 1
-            if extra:
-                tasks.sort(key=lambda task: slide_bytes(task.slide), reverse=True)
-            listener = Listeners(listener or Listener(), StateFile(state))
-            engine = ready.engine + (f", and {extra} more GPU(s)" if extra else "")
-            listener.run_started([task.slide for task in tasks], engine)
-            try:
-                yield from crew.do(tasks, listener)
-            finally:
-                listener.run_ended()
-    finally:
-        if is_new:
-            with suppress(OSError):
-                out.rmdir()  # nothing was begun
+    with announced(tasks, out, settings, listener) as (tasks, told), Crew(Duty(out, settings)) as crew:
+        ready = crew.wait_until_ready(crew.hire(settings.inference.device))
+        for device in ready.devices[1 : len(tasks)]:
+            crew.hire(device, len(ready.devices))
+        extra = len(crew.workers) - 1
+        if extra:
+            tasks.sort(key=lambda task: slide_bytes(task.slide), reverse=True)
+        engine = ready.engine + (f", and {extra} more GPU(s)" if extra else "")
+        told.run_started([task.slide for task in tasks], engine)
+        try:
+            yield from crew.do(tasks, told)
+        finally:
+            told.run_ended()
 
 
 class Crew:
@@ -83,19 +73,22 @@ class Crew:
 
     Parameters
     ----------
-    out : Path
-    settings : SegmentSettings
+    duty : Duty
+        Of each; devices apart.
+
+    Attributes
+    ----------
+    workers : list of Worker
+    stopping : threading.Event
+        Set by another thread to have :meth:`prepare` and :meth:`do_one` return at once.
     """
 
-    def __init__(self, out: Path, settings: SegmentSettings) -> None:
-        self._out, self._settings = out, settings
-        self._table = SlideTable(out)
+    def __init__(self, duty: Duty) -> None:
+        self._duty = duty
+        self._table = SlideTable(duty.out)
+        self._agenda = Agenda()
         self.workers: list[Worker] = []
-        self._todo: deque[tuple[SlideTask, bool]] = deque()
-        self._claimed_by_others: list[SlideTask] = []
-        self._given_back: list[SlideTask] = []
-        self._waiting_told = False
-        self._look_again_at = 0.0
+        self.stopping = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +96,10 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End all processes; what they leave of a slide is removed."""
         for worker in self.workers:
             worker.leave()
         until = time.monotonic() + LEAVE_S
@@ -112,12 +109,21 @@ class Crew:
                 drop_unfinished(worker.task.folder, worker.task.slide.name, worker.pid)
         self.workers.clear()
 
-    def hire(self, device: str) -> Worker:
-        """Start a process for a device."""
-        inference = replace(self._settings.inference, device=device)
-        worker = Worker(self._out, replace(self._settings, inference=inference))
+    def hire(self, device: str, processes: int = 0) -> Worker:
+        """Start a process for a device, which shares the cores of the machine with the others of so many processes."""
+        worker = Worker(self._duty.on(device, processes))
         self.workers.append(worker)
         return worker
+
+    def prepare(self) -> Ready:
+        """Start a process for the device of the duty, and wait until it has loaded its model.
+
+        Raises
+        ------
+        DualProtoError
+            If it cannot, or :attr:`stopping` is set.
+        """
+        return self.wait_until_ready(self.hire(self._duty.settings.inference.device, self._duty.processes))
 
     def wait_until_ready(self, worker: Worker) -> Ready:
         """Wait until a process has loaded its model.
@@ -125,43 +131,72 @@ class Crew:
         Raises
         ------
         DualProtoError
-            If it cannot.
+            If it cannot, or :attr:`stopping` is set.
         """
-        while True:
-            message = worker.hear()
-            if isinstance(message, Ready):
-                worker.ready = True
-                return message
-            self._handle(worker, message, Listener())
+        while not self.stopping.is_set():
+            if worker.connection.poll(LOOK_AGAIN_S):
+                message = worker.hear()
+                self._handle(worker, message, Listener())
+                if isinstance(message, Ready):
+                    return message
+        raise WorkerLost(STOPPED)
 
     def do(self, tasks: list[SlideTask], listener: Listener) -> Iterator[SlideOutcome]:
         """Do slides; yield what becomes of each."""
-        self._todo.extend((task, False) for task in tasks)
-        while self._todo or self._claimed_by_others or any(worker.task for worker in self.workers):
-            self._hand_out(listener)
-            for worker in self._due():
-                outcome = self._handle(worker, worker.hear(), listener)
-                if outcome:
-                    listener.slide_finished(outcome)
-                    yield outcome
-            for worker in [worker for worker in self.workers if worker.is_late]:
-                outcome = self._stop(worker)
+        for task in tasks:
+            self._agenda.add(task, again=False)
+        while self._agenda or self._is_busy:
+            for outcome in self._step(listener):
                 listener.slide_finished(outcome)
                 yield outcome
 
-    def _hand_out(self, listener: Listener) -> None:
-        """Give slides to processes that have none; those that others had claimed come last, and now and then."""
-        idle = [worker for worker in self.workers if worker.ready and not worker.leaving and worker.task is None]
-        if idle and not self._todo and self._claimed_by_others and time.monotonic() >= self._look_again_at:
-            self._look_again_at = time.monotonic() + LOOK_AGAIN_S
-            if not self._waiting_told:
-                self._waiting_told = True
-                listener.waiting([task.slide for task in self._claimed_by_others])
-            self._todo.extend((task, True) for task in self._claimed_by_others)
-            self._claimed_by_others.clear()
-        for worker in idle:
-            if self._todo:
-                worker.give(*self._todo.popleft())
+    def do_one(self, task: SlideTask, again: bool, listener: Listener) -> SlideOutcome | None:
+        """Do a slide, in a fresh process if there is none; return what becomes of it.
+
+        Parameters
+        ----------
+        task : SlideTask
+        again : bool
+            Whether another process had it before.
+        listener : Listener
+            Hears of the slide, but not that it is finished.
+
+        Returns
+        -------
+        SlideOutcome or None
+            None if a process of another run works on it.
+
+        Raises
+        ------
+        DualProtoError
+            If no slide can be done at all, or :attr:`stopping` is set.
+        """
+        if not self.workers:
+            self.hire(self._duty.settings.inference.device, self._duty.processes)
+        self._agenda.add(task, again)
+        while self._agenda.has_fresh or self._is_busy:
+            if self.stopping.is_set():
+                raise WorkerLost(STOPPED)
+            for outcome in self._step(listener):
+                return outcome
+        self._agenda.drop_postponed()
+        return None
+
+    @property
+    def _is_busy(self) -> bool:
+        return any(worker.task for worker in self.workers)
+
+    def _step(self, listener: Listener) -> Iterator[SlideOutcome]:
+        """Hand out slides, wait a little for news, and yield what has become of slides."""
+        for worker in self.workers:
+            if worker.is_idle and (order := self._agenda.take(listener)):
+                worker.give(*order)
+        for worker in self._due():
+            outcome = self._handle(worker, worker.hear(), listener)
+            if outcome:
+                yield outcome
+        for worker in [worker for worker in self.workers if worker.is_late]:
+            yield self._stop(worker)
 
     def _due(self) -> list[Worker]:
         """Wait a little for messages; return the processes that sent some, or died."""
@@ -181,7 +216,7 @@ class Crew:
             case Finished(outcome, leaving):
                 task, worker.task, worker.leaving = worker.task, None, leaving
                 if outcome is None and task:
-                    self._claimed_by_others.append(task)
+                    self._agenda.postpone(task)
                 return outcome
             case Refused(error):
                 raise error
@@ -194,7 +229,7 @@ class Crew:
         ending = worker.ending()
         if not worker.ready:
             raise WorkerLost(
-                f"the process for {worker.settings.inference.device} died before it was ready ({ending}); "
+                f"the process for {worker.duty.settings.inference.device} died before it was ready ({ending}); "
                 "run `dualproto-wsi doctor`, or --no-isolate to see more"
             )
         reason = f"the process died ({ending}) while it was at this slide; is the file intact?"
@@ -202,7 +237,7 @@ class Crew:
 
     def _stop(self, worker: Worker) -> SlideOutcome:
         """End and replace a process that is late, and return the outcome of its slide."""
-        limit = worker.settings.run.timeout_s
+        limit = worker.duty.settings.run.timeout_s
         outcome = self._replace(
             worker, f"stopped after {limit:g} s; give it longer with --timeout, or look at the file"
         )
@@ -214,14 +249,11 @@ class Crew:
         worker.kill()
         self.workers.remove(worker)
         outcome = None
-        if task and not worker.has_begun and task not in self._given_back:
-            self._given_back.append(task)  # it died on the way to the slide: not the slide's fault, unless again
-            self._todo.appendleft((task, False))
-        elif task:
+        # If it died on the way to the slide, that is not the slide's fault, unless it happens again.
+        if task and (worker.has_begun or not self._agenda.give_back(task)):
             drop_unfinished(task.folder, task.slide.name, worker.pid)
-            error = f"{task.slide.name}: {reason}"
-            outcome = SlideOutcome(task.slide, None, FAILED, seconds=round(seconds, 3), error=error, about=task.about)
+            outcome = task.failed(reason, seconds)
             self._table.add(outcome)
-        if self._todo or self._claimed_by_others:
-            self.hire(worker.settings.inference.device)
+        if self._agenda:
+            self.hire(worker.duty.settings.inference.device, worker.duty.processes)
         return outcome

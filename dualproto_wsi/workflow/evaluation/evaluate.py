@@ -75,7 +75,7 @@ def evaluate_models(
                 f"{', '.join(first.classes.names)}; evaluate them one by one"
             )
     dataset = _read(root, settings.split, first, settings)
-    known = {str(p) for model in models for p in model.card.training.get("patients", ())}
+    known = {patient for model in models for patient in known_patients(model)}
     images, left_out = part_patients(dataset.images, known)
     if not images:
         raise DataError(f"{root}: the model was trained on every patient of {settings.split!r}; choose another split")
@@ -116,6 +116,12 @@ def _read(root: Path, split: str, model: DualProtoSegmenter, settings: EvaluateS
     if not any(image.mask for image in dataset.images):
         return dataset
     return replace(dataset, images=tuple(replace(image, points=None) for image in dataset.images))
+
+
+def known_patients(model: DualProtoSegmenter) -> set[str]:
+    """Return the patients that a model was trained on, or whose images chose its epoch."""
+    training = model.card.training
+    return {str(p) for part in (training, training.get("selection", {})) for p in part.get("patients", ())}
 
 
 def part_patients(images: Sequence[LabelledImage], patients: set[str]) -> tuple[list[LabelledImage], tuple[str, ...]]:
