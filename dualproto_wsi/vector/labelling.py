@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualproto_wsi.classes import NOT_ANALYSED, UNSURE
-from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.compiled import compiled
 
 
 def probabilities_of(logits: npt.NDArray[np.float32], where: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -19,7 +19,7 @@ def probabilities_of(logits: npt.NDArray[np.float32], where: npt.NDArray[np.bool
     logits : ndarray of float32, shape (K, rows, columns)
         Is overwritten.
     where : ndarray of bool, shape (rows, columns)
-        Where scores are; elsewhere all probabilities become 0.
+        Where scores are; elsewhere logits are 0, as a mosaic hands them out, and stay 0.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def label_cells(
     ndarray of uint8, shape (rows, columns)
         Class ids 1…K (the lower one of equals), 255 for "unsure", 0 where not analysed.
     """
-    labels = np.empty(analysed.shape, np.uint8)
+    labels = np.zeros(analysed.shape, np.uint8)
     probabilities = scores if probabilities is None else probabilities
     _label(scores, probabilities, analysed, np.float32(unsure_below), labels)
     return labels
@@ -71,9 +71,7 @@ def _softmax(scores: npt.NDArray[np.float32], where: npt.NDArray[np.bool_]) -> N
     classes, rows, columns = scores.shape
     for i in range(rows):
         for j in range(columns):
-            if not where[i, j]:
-                for k in range(classes):
-                    scores[k, i, j] = 0
+            if not where[i, j]:  # most of a slide: its memory is not even touched
                 continue
             best = scores[0, i, j]
             for k in range(1, classes):
@@ -95,15 +93,15 @@ def _label(
     unsure_below: np.float32,
     labels: npt.NDArray[np.uint8],
 ) -> None:
+    """Set the labels of analysed cells; the others stay NOT_ANALYSED, 0."""
     classes, rows, columns = scores.shape
     for i in range(rows):
         for j in range(columns):
-            label = NOT_ANALYSED
-            if analysed[i, j]:
-                best, sure = 0, probabilities[0, i, j] >= unsure_below
-                for k in range(1, classes):
-                    sure = sure or probabilities[k, i, j] >= unsure_below
-                    if scores[k, i, j] > scores[best, i, j]:
-                        best = k
-                label = best + 1 if sure else UNSURE
-            labels[i, j] = label
+            if not analysed[i, j]:
+                continue
+            best, sure = 0, probabilities[0, i, j] >= unsure_below
+            for k in range(1, classes):
+                sure = sure or probabilities[k, i, j] >= unsure_below
+                if scores[k, i, j] > scores[best, i, j]:
+                    best = k
+            labels[i, j] = best + 1 if sure else UNSURE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.compiled import compiled
 
 FLOOR = 1e-3
 """Weight at a window's border relative to its middle; above zero, so that one window alone covers all its cells."""
@@ -59,6 +59,7 @@ class ScoreMosaic:
         # Row r of the grid lies at index r modulo the length.
         self._mean = np.zeros((0, classes, columns), np.float32)
         self._weight = np.zeros((0, columns), np.float32)
+        self._span = np.zeros((0, 2), np.int64)  # first column added to, and one past the last
 
     @property
     def released(self) -> int:
@@ -97,7 +98,7 @@ class ScoreMosaic:
         self._reserve(stop)
         part = np.ascontiguousarray(scores[:, first - row : stop - row, left - column : right - column], np.float32)
         vertical, horizontal = self._side[first - row : stop - row], self._side[left - column : right - column]
-        _blend(self._mean, self._weight, part, vertical, horizontal, first, left)
+        _blend(self._mean, self._weight, self._span, part, vertical, horizontal, first, left)
 
     def release(self, until_row: int) -> tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Hand out the finished rows above `until_row` and forget them.
@@ -121,7 +122,7 @@ class ScoreMosaic:
         scores = np.zeros((self.classes, stop - first, self.columns), np.float32)
         covered = np.zeros((stop - first, self.columns), np.bool_)
         if self._end > first:
-            _take(self._mean, self._weight, scores, covered, first, min(stop, self._end))
+            _take(self._mean, self._weight, self._span, scores, covered, first, min(stop, self._end))
         self._released = stop
         return first, scores, covered
 
@@ -132,10 +133,17 @@ class ScoreMosaic:
             length = -(-(stop - first) // self.window_cells) * self.window_cells
             mean = np.zeros((length, self.classes, self.columns), np.float32)
             weight = np.zeros((length, self.columns), np.float32)
+            span = _no_span(length, self.columns)
             for row in range(first, self._end):
-                mean[row % length], weight[row % length] = self._mean[row % held], self._weight[row % held]
-            self._mean, self._weight = mean, weight
+                new, old = row % length, row % held
+                mean[new], weight[new], span[new] = self._mean[old], self._weight[old], self._span[old]
+            self._mean, self._weight, self._span = mean, weight, span
         self._end = max(self._end, stop)
+
+
+def _no_span(rows: int, columns: int) -> npt.NDArray[np.int64]:
+    """Return the spans of rows that nothing was added to, (rows, 2)."""
+    return np.tile(np.array([columns, 0], np.int64), (rows, 1))
 
 
 class ColourMosaic:
@@ -176,6 +184,7 @@ class ColourMosaic:
 def _blend(
     mean: npt.NDArray[np.float32],
     weight: npt.NDArray[np.float32],
+    span: npt.NDArray[np.int64],
     scores: npt.NDArray[np.float32],
     vertical: npt.NDArray[np.float32],
     horizontal: npt.NDArray[np.float32],
@@ -187,6 +196,7 @@ def _blend(
     share = np.empty(columns, np.float32)
     for i in range(rows):
         row = (first + i) % len(mean)
+        span[row, 0], span[row, 1] = min(span[row, 0], left), max(span[row, 1], left + columns)
         total = weight[row, left : left + columns]
         for j in range(columns):
             added = vertical[i] * horizontal[j]
@@ -202,16 +212,23 @@ def _blend(
 def _take(
     mean: npt.NDArray[np.float32],
     weight: npt.NDArray[np.float32],
+    span: npt.NDArray[np.int64],
     scores: npt.NDArray[np.float32],
     covered: npt.NDArray[np.bool_],
     first: int,
     stop: int,
 ) -> None:
-    """Copy rows out and clear their places."""
+    """Copy rows out and clear their places; only the columns that were added to are touched."""
+    classes, columns = mean.shape[1:]
     for row in range(first, stop):
         place = row % len(mean)
-        covered[row - first] = weight[place] > 0
-        for k in range(mean.shape[1]):
-            scores[k, row - first] = mean[place, k]
-        mean[place] = 0
-        weight[place] = 0
+        left, right = span[place]
+        for j in range(left, right):
+            covered[row - first, j] = weight[place, j] > 0
+            weight[place, j] = 0
+        for k in range(classes):
+            target, source = scores[k, row - first], mean[place, k]
+            for j in range(left, right):
+                target[j] = source[j]
+                source[j] = 0
+        span[place, 0], span[place, 1] = columns, 0

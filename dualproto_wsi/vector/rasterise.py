@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.compiled import compiled
 from dualproto_wsi.vector.region import Region
 
 Edges = npt.NDArray[np.float64]

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from dualproto_wsi.data.points import read_brca_m2c
+from dualproto_wsi.data.layouts import read_dataset
 from dualproto_wsi.geometry import Box, LabelGrid
 from dualproto_wsi.model.checkpoint import load_model
 from dualproto_wsi.settings import InferenceSettings, ReadSettings, RefineSettings, TilingSettings, TissueSettings
@@ -39,7 +39,7 @@ from dualproto_wsi.slide.tissue import find_tissue
 from dualproto_wsi.vector.mosaic import ScoreMosaic
 from dualproto_wsi.workflow.mapping.engine import Engine
 from dualproto_wsi.workflow.mapping.refine import BandRefiner, build_refiner
-from dualproto_wsi.workflow.training.evaluate import predict_map
+from dualproto_wsi.workflow.training.windows import pad, to_tensor
 
 PARTS = (
     ("breast-lobular-carcinoma-20x.tif", None, (22720, 1984)),
@@ -87,7 +87,7 @@ def map_part(engine: Engine, path: Path, mpp: float | None, corner_um: tuple[flo
         for block in plan.blocks:
             windows = block.cut(reader.read(block.box, block.size))
             start = time.process_time()
-            logits = engine.launch(windows)()
+            logits = engine.launch(windows)().logits
             spent += time.process_time() - start
             for tile, scores in zip(block.tiles, logits, strict=True):
                 mosaic.add(tile.row, tile.column, scores)
@@ -175,12 +175,16 @@ def edge(part: Part, labels: np.ndarray) -> tuple[float, float]:
 
 def nuclei_parts(model, root: Path, count: int) -> list[tuple[Part, object]]:
     """Return score maps of labelled images."""
-    images = [image for split in ("val", "train") for image in read_brca_m2c(root, split, model.classes)][:count]
+    splits = (read_dataset(root, "brca-m2c", split, model.classes) for split in ("val", "train"))
+    images = [image for split in splits for image in split.images][:count]
     found = []
     for image in images:
-        height, width = (side // STRIDE_PX for side in image.pixels.shape[:2])
-        colours = cell_colours(image.pixels)
-        scores = predict_map(model, image.pixels).softmax(0).numpy()[:, :height, :width]
+        pixels = image.read_pixels()
+        height, width = (side // STRIDE_PX for side in pixels.shape[:2])
+        colours = cell_colours(pixels)
+        with torch.inference_mode():
+            logits = model(pad(to_tensor(pixels)[None], model.encoder.step_px))[0].float()
+        scores = logits.softmax(0).numpy()[:, :height, :width]
         found.append((Part(scores, np.ones((height, width), bool), colours, colours.reshape(-1, 3)), image))
     return found
 
@@ -190,8 +194,8 @@ def nuclei(settings: RefineSettings, parts: list[tuple[Part, object]]) -> float:
     hits, total = 0, 0
     for part, image in parts:
         labels = refine(settings, part).argmax(0)
-        x, y = np.minimum(image.points // STRIDE_PX, np.array(labels.shape[::-1]) - 1).T
-        hits, total = hits + int((labels[y, x] == image.labels).sum()), total + len(x)
+        x, y = np.minimum(image.points.places // STRIDE_PX, np.array(labels.shape[::-1]) - 1).T
+        hits, total = hits + int((labels[y, x] == image.points.labels).sum()), total + len(x)
     return hits / max(total, 1)
 
 

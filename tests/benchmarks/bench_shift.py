@@ -50,7 +50,7 @@ def label(reader, engine, tissue, grid: LabelGrid, overlap: float) -> tuple[np.n
     model = engine.model
     plan = plan_tiles(grid, tissue, model.window_px, model.stride_px, overlap, lattice_px=model.encoder.step_px)
     mosaic = ScoreMosaic(grid.columns, grid.rows, len(model.classes), model.window_px // model.stride_px)
-    for blocks, logits in predict(engine, read_ahead(reader, plan.blocks, 2), Stopwatch()):
+    for blocks, (logits, _) in predict(engine, read_ahead(reader, plan.blocks, 2), Stopwatch()):
         for tile, scores in zip((t for b in blocks for t in b.tiles), logits, strict=True):
             mosaic.add(tile.row, tile.column, scores)
     _, logits, covered = mosaic.release(grid.rows)

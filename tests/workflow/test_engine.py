@@ -18,13 +18,14 @@ class Tight(torch.nn.Module):
     def __init__(self, model, room: int, error: BaseException) -> None:
         super().__init__()
         self.inner, self.room, self.error = model, room, error
+        self.feature_levels, self.score = model.feature_levels, model.score
         self.sizes: list[int] = []
 
-    def forward(self, images):
+    def embed(self, images, level):
         self.sizes.append(len(images))
         if len(images) > self.room:
             raise self.error
-        return self.inner(images)
+        return self.inner.embed(images, level)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,10 @@ def real_cpu_failure() -> BaseException:
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), real_cpu_failure(), MemoryError()])
 def test_a_batch_halves_itself_and_all_windows_get_their_logits(model, windows, error):
     engine = Engine(model, CPU)
-    expected = engine.launch(windows)()
+    expected = engine.launch(windows)().logits
     tight = Tight(model, 1, error)
     engine.model = tight
-    found = engine.launch(windows)()
+    found = engine.launch(windows)().logits
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert engine.batch_size == 1
     assert tight.sizes[:3] == [4, 2, 1]
@@ -88,17 +89,29 @@ def test_devices(model):
 @pytest.mark.gpu
 def test_a_real_gpu_without_room_halves_the_batch(model, windows):
     engine = Engine(model, InferenceSettings(device="cuda", precision="fp32", batch_size=4))
-    expected = engine.launch(windows)()
-    real = engine.model.forward
+    expected = engine.launch(windows)().logits
+    real = engine.model.embed
 
-    def greedy(images):
+    def greedy(images, level):
         if len(images) > 1:
             torch.empty(1 << 50, device=images.device)
-        return real(images)
+        return real(images, level)
 
-    engine.model.forward = greedy
+    engine.model.embed = greedy
     try:
-        np.testing.assert_allclose(engine.launch(windows)(), expected, atol=1e-3)
+        np.testing.assert_allclose(engine.launch(windows)().logits, expected, atol=1e-3)
     finally:
-        del engine.model.forward
+        del engine.model.embed
     assert engine.batch_size == 1
+
+
+@pytest.mark.parametrize("level", ["head", "encoder"])
+def test_kept_features_score_like_their_windows(model, windows, level):
+    engine = Engine(model, CPU)
+    logits, features = engine.launch(windows, level, keep=True)()
+    assert {part.dtype for part in features} == {np.dtype(np.float16)}
+    np.testing.assert_allclose(engine.launch(windows)().logits, logits, atol=1e-4)
+    again = engine.launch(features, level)()
+    assert again.features == []
+    np.testing.assert_allclose(again.logits, logits, atol=0.05)
+    assert (again.logits.argmax(1) == logits.argmax(1)).mean() > 0.999

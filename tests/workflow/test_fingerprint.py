@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dualproto_wsi.settings import (
+    FeatureSettings,
     InferenceSettings,
     LabelSettings,
     OutputSettings,
@@ -117,7 +118,9 @@ def test_settings_that_change_results_count_and_the_others_do_not():
     same = [
         replace(base, read=ReadSettings(workers=7)),
         replace(base, inference=InferenceSettings(batch_size=5, device="cpu")),
-        replace(base, run=RunSettings(force=True, timeout_s=9)),
+        replace(base, run=RunSettings(force=True, timeout_s=9, cluster="local:2")),
+        replace(base, features=FeatureSettings(cache="a", level="encoder")),
+        replace(base, features=FeatureSettings(source="a")),
     ]
     other = [
         replace(base, read=ReadSettings(mpp=0.5)),
@@ -139,5 +142,6 @@ def test_changes_are_named():
     one = Fingerprint("s", "", "m", "x", "cpu", "fp32")
     two = replace(one, model="n", precision="bf16")
     assert two.changes(one) == ["model", "precision"]
+    assert replace(one, features="f").changes(one) == ["features"]
     assert Fingerprint.from_json(one.to_json()) == one
     assert data_sha256({"a": 1, "b": 2}) == data_sha256({"b": 2, "a": 1})

@@ -31,7 +31,7 @@ def plan_for(reader, model, overlap=0.5):
 def logits(engine, reader, plan, workers=2):
     found = list(predict(engine, read_ahead(reader, plan.blocks, workers), Stopwatch()))
     assert [loaded.block for blocks, _ in found for loaded in blocks] == list(plan.blocks)
-    return np.concatenate([scores for _, scores in found])
+    return np.concatenate([scored.logits for _, scored in found])
 
 
 def test_batch_size_and_threads_do_not_change_the_scores(model, small_slide):

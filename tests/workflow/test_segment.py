@@ -168,7 +168,7 @@ def test_listener_hears_of_everything(tmp_path, small_slide):
 def test_an_unexpected_error_costs_one_slide_and_is_logged(tmp_path, small_slide, monkeypatch, caplog):
     from dualproto_wsi.workflow.mapping import job as slide_job
 
-    real = slide_job.analysed_tissue
+    real = slide_job.look_at
     calls = iter([True, False])
 
     def fails_once(*arguments):
@@ -176,7 +176,7 @@ def test_an_unexpected_error_costs_one_slide_and_is_logged(tmp_path, small_slide
             raise ZeroDivisionError("by nothing")
         return real(*arguments)
 
-    monkeypatch.setattr(slide_job, "analysed_tissue", fails_once)
+    monkeypatch.setattr(slide_job, "look_at", fails_once)
     slides = [small_slide, tmp_path / "small2.tif"]
     slides[1].write_bytes(small_slide.read_bytes())
     first, second = segment_slides(slides, tmp_path / "out", SegmentSettings())

@@ -6,6 +6,7 @@ import json
 
 import open_clip
 import pytest
+import tifffile
 import torch
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -101,3 +102,41 @@ def test_weights_that_are_missing(small_slide, tmp_path, monkeypatch):
     result = segment(small_slide, "-o", tmp_path / "out", *arguments)
     assert result.exit_code == 2
     assert "no.bin: no such file of CONCH weights; accept the licence" in result.stderr
+
+
+def test_other_prompts_are_asked_of_the_same_patches(make_slide, prompts, tmp_path, monkeypatch):
+    """Known texts need no weights at all; new ones need the text tower, and none but the one of the patches."""
+    weights = tmp_path / "weights.pt"
+    torch.manual_seed(1)
+    torch.save(open_clip.create_model("ViT-B-32").state_dict(), weights)
+    slide = make_slide(tmp_path / "a.tif", 300, 300)
+    model = (
+        "--model",
+        "zero-shot",
+        "--encoder",
+        f"open_clip:ViT-B-32:{weights}",
+        "--no-isolate",
+        "--precision",
+        "fp32",
+    )
+    features = tmp_path / "features"
+    result = segment(slide, "-o", tmp_path / "1", *model, "--prompts", prompts, "--cache-features", features)
+    assert result.exit_code == 0, result.output
+    other = tmp_path / "other.toml"
+    other.write_text(PROMPTS.replace("a tubule lined by cuboid cells", "pale tubules"))
+    expected = segment(slide, "-o", tmp_path / "2", *model, "--prompts", other)
+    assert expected.exit_code == 0, expected.output
+    with monkeypatch.context() as patch:
+        patch.setattr(open_clip, "create_model", None)  # would fail if it were called
+        found = segment(slide, "-o", tmp_path / "3", *model, "--prompts", other, "--from-features", features)
+    assert found.exit_code == 0, found.output
+    maps = [tifffile.imread(tmp_path / out / "a.tif" / "labels.tif") for out in ("2", "3")]
+    assert (maps[0] != maps[1]).mean() <= 1e-3
+    new = tmp_path / "new.toml"
+    new.write_text(PROMPTS.replace("a glomerulus", "tufts"))
+    assert segment(slide, "-o", tmp_path / "4", *model, "--prompts", new, "--from-features", features).exit_code == 0
+    torch.save(open_clip.create_model("ViT-B-32").state_dict(), weights)
+    new.write_text(PROMPTS.replace("a glomerulus", "another text"))
+    wrong = segment(slide, "-o", tmp_path / "5", *model, "--prompts", new, "--from-features", features)
+    assert wrong.exit_code == 2
+    assert "their texts do not go with them; use the weights that the features were made with" in wrong.stderr

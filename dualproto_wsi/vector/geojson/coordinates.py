@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.vector.region import Polygon
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.errors import DataError
-from dualproto_wsi.vector.compiled import compiled
 
 _HEAD = 1 << 20  # bytes in which the list of features must begin for the rest to be read block by block
 _BLOCK = 1 << 14  # bytes; with more, the garbage collector takes longer than the parser

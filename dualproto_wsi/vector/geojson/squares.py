@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dualproto_wsi.classes import NOT_ANALYSED, UNSURE, ClassScheme
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.geometry import LabelGrid
-from dualproto_wsi.vector.compiled import compiled
 from dualproto_wsi.vector.region import Region, region_id, share_name
 
 ANALYSED = "DualProto share analysed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.vector.polygons.chains import free_end, read_chain
 from dualproto_wsi.vector.polygons.state import DONE, UNUSED, Int32, Int64, Records
 

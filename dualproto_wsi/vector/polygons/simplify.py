@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.vector.polygons.state import Int32, UInt8
 
 SIDE = 256

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.vector.polygons.state import (
     BLOCKS,
     BLOCKS_A_CORNER,

@@ -22,7 +22,7 @@ touch and the ring is split there when the region is complete (:mod:`dualproto_w
 
 from __future__ import annotations
 
-from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.vector.polygons.chains import begin_chain, go_ahead, go_back, join_chains
 from dualproto_wsi.vector.polygons.state import Int32, Int64, Record, Records, UInt8
 

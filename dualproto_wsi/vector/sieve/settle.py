@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualproto_wsi.vector.compiled import compiled
+from dualproto_wsi.compiled import compiled
 from dualproto_wsi.vector.sieve.regions import (
     FIRST_TURN,
     RUNS,

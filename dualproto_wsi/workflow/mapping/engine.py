@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +17,30 @@ from torch import Tensor
 from dualproto_wsi.errors import DeviceUnavailable
 from dualproto_wsi.model.segmenter import Segmenter
 from dualproto_wsi.settings import InferenceSettings
+from dualproto_wsi.workflow.cores import reading_threads, usable_cores
 
 logger = logging.getLogger(__name__)
 
-Pending = Callable[[], NDArray[np.float32]]
-"""Waits for a forward pass, and returns its logits: float32 (n, K, h, w)."""
+Windows = NDArray[np.uint8] | list[NDArray[np.float16]]
+"""Pixels, (n, window_px, window_px, 3), RGB; or their features, (n, C, h, w) a level."""
+
+
+class Scored(NamedTuple):
+    """What comes of windows.
+
+    Parameters
+    ----------
+    logits : ndarray of float32, shape (n, K, h, w)
+    features : list of ndarray of float16, shape (n, C, h, w)
+        Where they were asked for; else empty.
+    """
+
+    logits: NDArray[np.float32]
+    features: list[NDArray[np.float16]]
+
+
+Pending = Callable[[], Scored]
+"""Waits for a forward pass."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BATCH_SIZES = {"cpu": 2, "cuda": 64}
@@ -91,6 +111,8 @@ class Engine:
         ``fp32``, ``bf16`` or ``fp16``.
     batch_size : int
         Windows a forward pass; halves itself where memory runs out.
+    cores : int
+        CPU cores for all that this process does.
 
     Raises
     ------
@@ -104,23 +126,31 @@ class Engine:
         self.batch_size = settings.batch_size or BATCH_SIZES[self.device.type]
         self.model = model.to(self.device).eval()
         if settings.compile:
-            self.model.compile()
+            self.model.embed = torch.compile(self.model.embed)  # type: ignore[method-assign]
         on_gpu = self.device.type == "cuda"
-        self._cores = 1 if on_gpu else torch.get_num_threads()
-        self._pool = None if on_gpu else ThreadPoolExecutor(self._cores, "infer", torch.set_num_threads, (1,))
+        self.cores = min(torch.get_num_threads(), usable_cores())
+        self._pool = None if on_gpu else ThreadPoolExecutor(self.cores, "infer", torch.set_num_threads, (1,))
 
     @property
     def windows_at_once(self) -> int:
         """Windows that keep the device busy: a batch a core, or a batch on a GPU."""
-        return self.batch_size * self._cores
+        return self.batch_size * (self.cores if self._pool else 1)
 
-    def launch(self, windows: NDArray[np.uint8]) -> Pending:
+    def readers(self, asked: int) -> int:
+        """Return how many threads read ahead: as many as asked for, or with 0 as many as suit cores and device."""
+        return asked or reading_threads(self.cores, self.device.type == "cuda")
+
+    def launch(self, windows: Windows, level: str = "", keep: bool = False) -> Pending:
         """Start forward passes; they run while the caller goes on.
 
         Parameters
         ----------
-        windows : ndarray of uint8, shape (n, window_px, window_px, 3)
-            RGB; more than a batch is run batch by batch.
+        windows : ndarray of uint8, or list of ndarray of float16
+            Pixels, or features of `level`, which need no encoder; more than a batch is run batch by batch.
+        level : str
+            Of the features; empty: the model's first one.
+        keep : bool
+            Whether the features of pixels are wanted, too.
 
         Returns
         -------
@@ -131,22 +161,30 @@ class Engine:
         DeviceUnavailable
             If memory does not suffice for a single window; on a CPU the waiting raises it.
         """
-        batches = torch.split(torch.from_numpy(windows), self.batch_size)
+        level = level or self.model.feature_levels[0]
+        arrays = [windows] if isinstance(windows, np.ndarray) else windows
+        split = (torch.split(torch.from_numpy(array), self.batch_size) for array in arrays)
+        batches = [list(batch) for batch in zip(*split, strict=True)]
         if self._pool is None:
-            return self._launch_on_gpu(batches)
-        futures = [self._pool.submit(self._forward, batch) for batch in batches]
-        return lambda: np.concatenate([future.result().numpy() for future in futures])
+            return self._launch_on_gpu(batches, level, keep)
+        futures = [self._pool.submit(self._forward, batch, level, keep) for batch in batches]
+
+        def wait() -> Scored:
+            logits, *features = zip(*(future.result() for future in futures), strict=True)
+            return Scored(_joined(logits), [_joined(parts) for parts in features])
+
+        return wait
 
     @torch.inference_mode()
-    def _forward(self, images: Tensor) -> Tensor:
-        """Return the logits of a batch; where memory runs out, go on with halves of it, and with such from then on."""
+    def _forward(self, batch: list[Tensor], level: str, keep: bool) -> list[Tensor]:
+        """Return logits, and features to keep; where memory runs out, go on with half batches from then on."""
         try:
             with self._autocast():
-                return self.model(images).float()  # type: ignore[no-any-return]
+                return self._score(batch, level, keep)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(images) == 1:
+            if len(batch[0]) == 1:
                 raise DeviceUnavailable(
                     f"{self.device}: out of memory with a single window; close what else runs there, or use another "
                     "--device"
@@ -154,25 +192,36 @@ class Engine:
         # Out of the except clause: the error holds on to the memory that it complains of.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        half = (len(images) + 1) // 2
+        half = (len(batch[0]) + 1) // 2
         if half < self.batch_size:
             self.batch_size = half
             logger.warning("%s: out of memory; windows at a time: %d from now on", self.device, half)
-        return torch.cat([self._forward(part) for part in torch.split(images, half)])
+        halves = zip(*(torch.split(part, half) for part in batch), strict=True)
+        found = [self._forward(list(part), level, keep) for part in halves]
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+    def _score(self, batch: list[Tensor], level: str, keep: bool) -> list[Tensor]:
+        encoded = batch[0].dtype != torch.uint8
+        features = [part.float() for part in batch] if encoded else self.model.embed(batch[0], level)
+        logits = self.model.score(features, level).float()
+        return [logits, *(part.half() for part in features)] if keep else [logits]
 
     @torch.inference_mode()
-    def _launch_on_gpu(self, batches: tuple[Tensor, ...]) -> Pending:
-        pinned = (batch.pin_memory().to(self.device, non_blocking=True) for batch in batches)
-        logits = torch.cat([self._forward(batch) for batch in pinned])
-        host = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
-        host.copy_(logits, non_blocking=True)
+    def _launch_on_gpu(self, batches: list[list[Tensor]], level: str, keep: bool) -> Pending:
+        found = []
+        for batch in batches:
+            pinned = [part.pin_memory().to(self.device, non_blocking=True) for part in batch]
+            found.append(self._forward(pinned, level, keep))
+        results = [torch.cat(parts) for parts in zip(*found, strict=True)]
+        host = [torch.empty(result.shape, dtype=result.dtype, pin_memory=True) for result in results]
+        for target, result in zip(host, results, strict=True):
+            target.copy_(result, non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()
 
-        def wait() -> NDArray[np.float32]:
+        def wait() -> Scored:
             done.synchronize()
-            array: NDArray[np.float32] = host.numpy()
-            return array
+            return Scored(host[0].numpy(), [part.numpy() for part in host[1:]])
 
         return wait
 
@@ -183,7 +232,7 @@ class Engine:
 
     def describe(self) -> str:
         """Return one line: which model runs where, and how."""
-        cores = f", {self._cores} of {os.cpu_count()} cores" if self._pool else ""
+        cores = f", {self.cores} of {os.cpu_count()} cores" if self._pool else ""
         return f"{self.model.card.name} on {self.device} in {self.precision}{cores}"
 
     def is_usable(self) -> bool:
@@ -201,3 +250,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of torch means that memory ran out; on a CPU only its text says so."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or ("alloc" in text and "memory" in text)
+
+
+def _joined(parts: Sequence[Tensor]) -> NDArray[Any]:
+    """Put the results of batches together."""
+    return np.concatenate([part.numpy() for part in parts])

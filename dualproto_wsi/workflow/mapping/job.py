@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dualproto_wsi.classes import UNSURE_CLASS, UNSURE_NAME
 from dualproto_wsi.files import file_sha256
-from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.settings import OutputSettings, SegmentSettings
-from dualproto_wsi.slide.reader import SlideReader, open_slide
-from dualproto_wsi.slide.tiling import TilePlan
-from dualproto_wsi.slide.tissue import TissueMask
+from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.stats.areas import AreaTally
 from dualproto_wsi.vector.overlay import draw_overlay, labels_at, save_png
 from dualproto_wsi.vector.raster import read_raster
@@ -22,15 +21,16 @@ from dualproto_wsi.workflow.batch.fingerprint import Fingerprint, data_sha256, s
 from dualproto_wsi.workflow.batch.outcome import DONE, EMPTY, SlideOutcome
 from dualproto_wsi.workflow.batch.record import CONFIDENCE, LABELS, OVERLAY
 from dualproto_wsi.workflow.batch.tasks import SlideTask
+from dualproto_wsi.workflow.features.header import file_name
+from dualproto_wsi.workflow.features.keep import FeatureKeeper
+from dualproto_wsi.workflow.features.reuse import check_windows, open_features
+from dualproto_wsi.workflow.features.store import StoredFeatures
 from dualproto_wsi.workflow.listener import Listener
 from dualproto_wsi.workflow.mapping.engine import Engine
-from dualproto_wsi.workflow.mapping.layout import analysed_tissue, label_grid, tile_plan
 from dualproto_wsi.workflow.mapping.mapper import map_slide
 from dualproto_wsi.workflow.mapping.outputs import MapFiles, SlideOutputs, drop_stale
+from dualproto_wsi.workflow.mapping.view import SlideView, feature_header, look_at
 from dualproto_wsi.workflow.stopwatch import Stopwatch
-
-OVERLAY_PX = 1600
-"""Longer side of ``overlay.png``, px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,34 @@ class SlideJob:
         Raises
         ------
         OSError
-            If the slide cannot be read.
+            If the slide, or its kept features where they are asked for, cannot be read.
         """
-        regions = self.task.item.regions
+        sha256 = slide_sha256(self.slide)
+        with ExitStack() as stack:
+            return self._fingerprint(sha256, self._stored(sha256, stack))
+
+    def _fingerprint(self, sha256: str, stored: StoredFeatures | None) -> Fingerprint:
         return Fingerprint(
-            slide=slide_sha256(self.slide),
-            regions=file_sha256(regions) if regions else "",
+            slide=sha256,
+            regions=self._regions_sha256,
             model=data_sha256(self.model_record),
             settings=settings_sha256(self.settings),
             device=self.engine.device.type,
             precision=self.engine.precision,
+            features=stored.sha256 if stored else "",
         )
+
+    @property
+    def _regions_sha256(self) -> str:
+        regions = self.task.item.regions
+        return file_sha256(regions) if regions else ""
+
+    def _stored(self, sha256: str, stack: ExitStack) -> StoredFeatures | None:
+        """Open the slide's features, where they are asked for."""
+        source = self.settings.features.source
+        if not source:
+            return None
+        return stack.enter_context(open_features(Path(source), self.slide, sha256, self.engine.model))
 
     def run(self, clock: Stopwatch) -> SlideOutcome:
         """Do it.
@@ -89,30 +106,34 @@ class SlideJob:
         Raises
         ------
         SlideError
-            If the slide cannot be opened, has no pixel size, or its pixels cannot be read.
+            If the slide cannot be opened, has no pixel size, or its pixels cannot be read; or if its kept features are
+            asked for and are not there, or others.
         """
         started = datetime.now(UTC)
-        model = self.engine.model
-        with open_slide(self.slide, self.settings.read) as reader:
+        with ExitStack() as stack:
+            reader = stack.enter_context(open_slide(self.slide, self.settings.read))
             mpp = reader.info.require_mpp()
             with clock("hash"):
-                fingerprint = self.fingerprint()
+                sha256 = slide_sha256(self.slide)
+                stored = self._stored(sha256, stack)
+                fingerprint = self._fingerprint(sha256, stored)
             with clock("tissue"):
-                tissue = analysed_tissue(reader, self.settings.tissue, self.task.item.regions)
-            grid = label_grid(reader.info, model)
-            plan = tile_plan(grid, tissue, model, self.settings.tiling.overlap)
-            self.listener.slide_planned(self.slide, plan.tiles)
+                view = look_at(reader, self.engine.model, self.settings, self.task.item.regions, stored)
+            if stored:
+                check_windows(stored, self.slide, view.plan, self.settings, self._regions_sha256)
+            keeper = self._keeper(view, sha256, stack)
+            self.listener.slide_planned(self.slide, view.plan.tiles)
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / record.RECORD).unlink(missing_ok=True)
-            outputs = self._map(reader, grid, tissue, plan, clock)
+            outputs = self._map(view, keeper, clock)
             with clock("overlay"):
-                self._draw(reader, grid, outputs.tally)
+                self._draw(view, outputs.tally)
             drop_stale(self.folder, reader.info.name, self.settings.output)
             outcome = SlideOutcome(
                 slide=self.slide,
                 folder=self.folder,
-                status=DONE if plan.tiles else EMPTY,
-                tiles=plan.tiles,
+                status=DONE if view.plan.tiles else EMPTY,
+                tiles=view.plan.tiles,
                 regions=outputs.regions,
                 mpp=mpp,
                 mpp_source=reader.info.mpp_source,
@@ -123,30 +144,49 @@ class SlideJob:
                 seconds=round(clock.total, 3),
                 about=self.task.about,
             )
-            self._record(reader, grid, tissue, outcome, clock, started, fingerprint)
+            features = stored.describe() if stored else keeper.finish() if keeper else None
+            self._record(view, outcome, features, clock, started, fingerprint)
         return outcome
 
-    def _map(
-        self, reader: SlideReader, grid: LabelGrid, tissue: TissueMask, plan: TilePlan, clock: Stopwatch
-    ) -> SlideOutputs:
-        settings, info = self.settings, reader.info
+    def _keeper(self, view: SlideView, sha256: str, stack: ExitStack) -> FeatureKeeper | None:
+        """Make ready for keeping features, where that is asked for."""
+        folder = self.settings.features.cache
+        if not folder:
+            return None
+        header = feature_header(view, sha256, self._regions_sha256, self.engine, self.settings)
+        path = Path(folder) / file_name(sha256, header.key, self.engine.model)
+        keeper = FeatureKeeper(self.settings.features, path, header, view.plan, view.whole.field, view.picture)
+        return stack.enter_context(keeper)
+
+    def _map(self, view: SlideView, keeper: FeatureKeeper | None, clock: Stopwatch) -> SlideOutputs:
+        settings, info = self.settings, view.reader.info
         files = MapFiles(
             folder=self.folder,
             slide=info.name,
             offset=(info.content.x, info.content.y) if settings.output.frame == "qupath" else (0.0, 0.0),
             identity=f"{info.name} {info.width} {info.height}",
         )
-        heard = partial(self.listener.tiles_done, self.slide)
-        return map_slide(reader, grid, tissue, plan, self.engine, settings, files, clock, heard)
+        return map_slide(
+            view.reader,
+            view.grid,
+            view.tissue,
+            view.plan,
+            self.engine,
+            settings,
+            files,
+            clock,
+            tiles_done=partial(self.listener.tiles_done, self.slide),
+            stored=view.stored,
+            keeper=keeper,
+        )
 
-    def _draw(self, reader: SlideReader, grid: LabelGrid, tally: AreaTally) -> None:
+    def _draw(self, view: SlideView, tally: AreaTally) -> None:
         if not self.settings.output.overlay:
             return
-        info = reader.info
-        box = info.content
-        shrink = max(1.0, max(box.width, box.height) / OVERLAY_PX)
-        size = (max(1, round(box.width / shrink)), max(1, round(box.height / shrink)))
-        labels = labels_at(read_raster(self.folder / LABELS, int(shrink / grid.scale)), grid, box, size)
+        info, grid, picture = view.reader.info, view.grid, view.picture
+        box, height, width = info.content, *picture.shape[:2]
+        shrink = box.width / width
+        labels = labels_at(read_raster(self.folder / LABELS, int(shrink / grid.scale)), grid, box, (width, height))
         areas, shares = tally.mm2(), tally.fractions()
         captions = {name: f"{areas[name]:.3g} mm²  {shares[name]:.1%}" for name in areas if tally.analysed_mm2}
         classes = list(self.engine.model.classes)
@@ -154,32 +194,28 @@ class SlideJob:
             classes.append(UNSURE_CLASS)
             captions[UNSURE_NAME] = f"{tally.unsure_mm2:.3g} mm²  {tally.unsure_mm2 / tally.analysed_mm2:.1%}"
         title = f"{info.name}: {tally.analysed_mm2:.3g} mm² of tissue analysed"
-        save_png(
-            draw_overlay(reader.read(box, size), labels, classes, captions, title),
-            self.folder / OVERLAY,
-        )
+        save_png(draw_overlay(picture, labels, classes, captions, title), self.folder / OVERLAY)
 
     def _record(
         self,
-        reader: SlideReader,
-        grid: LabelGrid,
-        tissue: TissueMask,
+        view: SlideView,
         outcome: SlideOutcome,
+        features: dict[str, Any] | None,
         clock: Stopwatch,
         started: datetime,
         fingerprint: Fingerprint,
     ) -> None:
-        output, name = self.settings.output, reader.info.name
+        info, grid, output = view.reader.info, view.grid, self.settings.output
         data = {
             "format": 1,
             "status": outcome.status,
             "started": started.isoformat(timespec="seconds"),
             "fingerprint": fingerprint.to_json(),
             "command": record.command_record(),
-            "slide": record.slide_record(reader.info),
+            "slide": record.slide_record(info),
             "about": outcome.about,
             "regions_file": str(self.task.item.regions or ""),
-            "outputs": record.outputs_record(self.folder, wanted_files(name, output)),
+            "outputs": record.outputs_record(self.folder, wanted_files(info.name, output)),
             "frame": output.frame,
             "grid": {
                 "columns": grid.columns,
@@ -191,14 +227,19 @@ class SlideJob:
             "formats": list(output.formats),
             "regions": outcome.regions,
             "tiles": outcome.tiles,
-            "tissue_mm2": tissue.area_mm2,
+            "tissue_mm2": view.tissue.area_mm2,
             "analysed_mm2": outcome.analysed_mm2,
             "unsure_mm2": outcome.unsure_mm2,
             "mm2": outcome.mm2,
             "model": self.model_record,
+            "features": features,
             "settings": record.settings_record(self.settings),
             "versions": record.versions(),
-            "hardware": record.hardware(str(self.engine.device)),
+            "hardware": {
+                **record.hardware(str(self.engine.device)),
+                "cores_used": self.engine.cores,
+                "readers": self.engine.readers(self.settings.read.workers),
+            },
             "precision": self.engine.precision,
             "batch_size": self.engine.batch_size,
             "seconds": {step: round(seconds, 3) for step, seconds in clock.seconds.items()}

@@ -34,7 +34,9 @@ def label_grid(info: SlideInfo, model: Segmenter) -> LabelGrid:
     return grid
 
 
-def analysed_tissue(reader: SlideReader, settings: TissueSettings, part: Path | None = None) -> TissueMask:
+def analysed_tissue(
+    reader: SlideReader, settings: TissueSettings, part: Path | None = None, found: TissueMask | None = None
+) -> TissueMask:
     """Find the tissue of a slide, or of the part that the user drew.
 
     Parameters
@@ -43,6 +45,8 @@ def analysed_tissue(reader: SlideReader, settings: TissueSettings, part: Path | 
     settings : TissueSettings
     part : Path or None
         GeoJSON with the outlines of that part, in QuPath's frame.
+    found : TissueMask or None
+        The tissue of the slide, where it is known.
 
     Raises
     ------
@@ -52,7 +56,7 @@ def analysed_tissue(reader: SlideReader, settings: TissueSettings, part: Path | 
         If the file holds no outlines.
     """
     info = reader.info
-    tissue = find_tissue(reader, settings, info.require_mpp())
+    tissue = found or find_tissue(reader, settings, info.require_mpp())
     return tissue.within(read_part(part, (info.content.x, info.content.y))) if part else tissue
 
 

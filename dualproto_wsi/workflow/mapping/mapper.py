@@ -15,6 +15,7 @@ from dualproto_wsi.settings import LabelSettings, SegmentSettings
 from dualproto_wsi.vector.labelling import label_cells, probabilities_of
 from dualproto_wsi.vector.mosaic import ColourMosaic, ScoreMosaic
 from dualproto_wsi.vector.sieve import LabelSieve
+from dualproto_wsi.workflow.features.reuse import places
 from dualproto_wsi.workflow.mapping.inference import Loaded, predict, read_ahead
 from dualproto_wsi.workflow.mapping.outputs import MapFiles, SlideOutputs
 from dualproto_wsi.workflow.mapping.refine import BandRefiner, build_refiner
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from dualproto_wsi.slide.reader import SlideReader
     from dualproto_wsi.slide.tiling import TilePlan
     from dualproto_wsi.slide.tissue import TissueMask
+    from dualproto_wsi.workflow.features.keep import FeatureKeeper
+    from dualproto_wsi.workflow.features.store import StoredFeatures
     from dualproto_wsi.workflow.mapping.engine import Engine
     from dualproto_wsi.workflow.stopwatch import Stopwatch
 
@@ -106,7 +109,9 @@ class SlideMapper:
             first, logits, covered = self._mosaic.release(until_row)
         with self._clock("label"):
             probabilities = probabilities_of(logits, covered)
-            analysed = covered & self._tissue.sample(self._grid, first, until_row - first)
+            analysed = covered
+            if covered.any():
+                analysed = covered & self._tissue.sample(self._grid, first, until_row - first)
         if self._refiner is None or self._colours is None:
             self._label(probabilities, probabilities, analysed)
             return
@@ -164,6 +169,8 @@ def map_slide(
     files: MapFiles,
     clock: Stopwatch,
     tiles_done: Callable[[int], None] = lambda count: None,
+    stored: StoredFeatures | None = None,
+    keeper: FeatureKeeper | None = None,
 ) -> SlideOutputs:
     """Run the windows of a plan through the model, and write what comes of them.
 
@@ -183,6 +190,10 @@ def map_slide(
         Gets the seconds of every step.
     tiles_done : callable
         Hears how many more windows went through the model.
+    stored : StoredFeatures or None
+        The features of all windows, to be scored without the encoder.
+    keeper : FeatureKeeper or None
+        Gets the features of all windows.
 
     Returns
     -------
@@ -198,16 +209,24 @@ def map_slide(
     """
     model, classes = engine.model, len(engine.model.classes)
     with ExitStack() as stack:
-        made = build_refiner(settings.refine, engine.device, model.stride_px, tissue.colours)
-        refiner = stack.enter_context(BandRefiner(made, grid.columns, classes)) if made else None
+        made = None
+        if settings.refine.method != "none":
+            made = build_refiner(settings.refine, engine.device, model.stride_px, tissue.colours)
+        refiner = stack.enter_context(BandRefiner(made, grid.columns, classes, workers=engine.cores)) if made else None
         unsure = settings.labels.unsure_below > 0
         outputs = stack.enter_context(SlideOutputs(grid, model.classes, files, settings.output, unsure, clock))
         window = model.window_px // model.stride_px
         mapper = SlideMapper(grid, classes, window, tissue, settings.labels, refiner, outputs, clock)
-        blocks_read = read_ahead(reader, plan.blocks, settings.read.workers, colours=refiner is not None)
+        readers = engine.readers(settings.read.workers)
+        blocks_read = read_ahead(reader, plan.blocks, readers, refiner is not None, stored)
         loaded = stack.enter_context(closing(blocks_read))  # no thread may read when the slide is closed
-        for blocks, logits in predict(engine, loaded, clock):
+        level = stored.header.key.level if stored else ""
+        named = (lambda: keeper.level) if keeper else (lambda: level)
+        for blocks, (logits, features) in predict(engine, loaded, clock, named, keep=keeper is not None):
             mapper.add(blocks, logits)
+            if keeper:
+                with clock("cache"):
+                    keeper.keep([place for item in blocks for place in places(item.block)], features)
             tiles_done(len(logits))
         mapper.finish()
         outputs.finish()
