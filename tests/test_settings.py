@@ -62,7 +62,7 @@ def test_missing_toml(tmp_path):
         (lambda: ReadSettings(mpp=0), "mpp is 0; microns per pixel lie between 0.01 and 100"),
         (lambda: ReadSettings(mpp=float("nan")), "mpp is nan"),
         (lambda: ReadSettings(reader="x"), "reader is 'x'; choose one of auto, jpeg, openslide, tiatoolbox"),
-        (lambda: ReadSettings(workers=0), "workers is 0; use 1 to 256"),
+        (lambda: ReadSettings(workers=-1), "workers is -1; use 1 to 256"),
         (lambda: TissueSettings(mpp=0.1), "tissue mpp is 0.1; use 0.5 to 64"),
         (lambda: TissueSettings(min_area_mm2=-1), "min_area_mm2 is -1; it cannot be negative"),
         (lambda: TissueSettings(max_hole_mm2=-1), "max_hole_mm2 is -1; it cannot be negative"),

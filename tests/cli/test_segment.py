@@ -77,7 +77,7 @@ def test_a_slide_without_pixel_size_needs_mpp(tmp_path, make_slide):
         (["--overlap", "0.9"], "overlap is 0.9"),
         (["--formats", "kml"], "'kml' is not known; choose from geojson, geojson.gz"),
         (["--formats", ","], "the list is empty"),
-        (["--workers", "0"], "workers is 0"),
+        (["--workers", "-1"], "workers is -1"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(small_slide, tmp_path, arguments, message):
