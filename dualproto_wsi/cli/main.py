@@ -21,6 +21,7 @@ VERBS = (
     "rerun",
     "demo",
     "verify",
+    "export",
     "qupath",
     "info",
     "doctor",
@@ -30,6 +31,7 @@ VERBS = (
     "tiles",
     "train",
     "evaluate",
+    "cohort",
     "ablate",
     "fed",
 )

@@ -17,6 +17,17 @@ DONE, EMPTY, FAILED = "done", "empty", "failed"
 
 TABLE = "slides.csv"
 
+QC_NUMBERS = {
+    "qc_focus": "focus",
+    "qc_blurred": "blurred_share",
+    "qc_haematoxylin": "haematoxylin_od",
+    "qc_eosin": "eosin_od",
+    "qc_ink": "ink_share",
+}
+"""Columns of a slide's quality as a picture, with what they are called in its record; cells of old rows are empty."""
+QC_FLAGS = "qc_flags"
+QC_COLUMNS = (*QC_NUMBERS, QC_FLAGS)
+
 
 @dataclass(frozen=True, slots=True)
 class SlideOutcome:
@@ -52,6 +63,9 @@ class SlideOutcome:
         Further columns that the user gave for the slide, by name.
     skipped : bool
         Whether an earlier run, or another process, did it; it is not told in the row.
+    qc : dict or None
+        What :meth:`~dualproto_wsi.slide.quality.SlideQuality.to_json` says of the slide as a picture; None where that
+        is not known, as of slides that were done before it was measured.
     """
 
     slide: Path
@@ -69,6 +83,7 @@ class SlideOutcome:
     error: str = ""
     about: dict[str, str] = field(default_factory=dict)
     skipped: bool = False
+    qc: Mapping[str, Any] | None = None
 
     def row(self) -> dict[str, str]:
         """Return the row as text; what is unknown is an empty cell."""
@@ -87,6 +102,9 @@ class SlideOutcome:
         }
         row |= {f"{name}_mm2": _number(value) for name, value in self.mm2.items()}
         row |= {f"{name}_fraction": _number(value) for name, value in self.fractions.items()}
+        if self.qc is not None:
+            row |= {column: _number(self.qc[name]) for column, name in QC_NUMBERS.items()}
+            row[QC_FLAGS] = ";".join(self.qc["flags"])
         return row | {"seconds": f"{self.seconds:.1f}", "error": self.error}
 
 
@@ -103,7 +121,9 @@ def _rank(column: str) -> int:
     """Return a column's place: the slide, what the user says of it, what was found, the classes, the rest."""
     if column in COLUMNS:
         return 2 + COLUMNS.index(column)
-    ends = {"slide": 0, "path": 0, "seconds": 92, "error": 93}
+    if column in QC_COLUMNS:
+        return 92 + QC_COLUMNS.index(column)
+    ends = {"slide": 0, "path": 0, "seconds": 98, "error": 99}
     if column in ends:
         return ends[column]
     return 90 if column.endswith("_mm2") else 91 if column.endswith("_fraction") else 1
@@ -127,6 +147,7 @@ def outcome_from_record(record: Mapping[str, Any], slide: Path, folder: Path, ab
         seconds=record["seconds"]["total"],
         about=about,
         skipped=True,
+        qc=record.get("qc"),
     )
 
 

@@ -1,0 +1,1 @@
+"""From measures of slides to numbers of a cohort."""

@@ -1,0 +1,1 @@
+"""Results of many slides, joined with what is known of the patients."""
