@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dualproto_wsi.cli.train_options import chosen_settings, train_options
+
+if TYPE_CHECKING:
+    from dualproto_wsi.workflow.training.corrections import CorrectedSlide
 
 
 @click.command()
@@ -45,6 +48,10 @@ def train(
 
     A training that was stopped goes on with the same command. BUNDLE.csv tells all epochs. Several GPUs:
     `torchrun --nproc-per-node 4 -m dualproto_wsi train …`.
+
+    With --continue a model learns more: images that the table says nothing of (`?`) keep it as it was. With
+    --corrections too, DATA is slides (a file, a folder, or a table), and tiles are cut where a person corrected the map
+    in QuPath; tissue elsewhere on these slides keeps the model as it was.
     """
     from dualproto_wsi.cli.progress import training_listener
     from dualproto_wsi.cli.tables import score_table
@@ -55,6 +62,10 @@ def train(
     files = TrainFiles(checkpoint, keep_checkpoint, force, tensorboard)
     with training_listener() as listener:
         report = train_model(data, out, settings, listener, files=files)
+    for slide in report.corrected:
+        click.echo(describe(slide), err=bool(slide.error))
+    for file in report.unmatched:
+        click.echo(f"{file}: corrections of none of these slides", err=True)
     rows = {}
     if report.folds:
         rows[f"{settings.data.split}, {settings.validation.folds} patient-wise folds"] = report.folds
@@ -65,3 +76,13 @@ def train(
     if report.test:
         click.echo(f"{settings.data.test_split}: mean image-level AUC {report.test.auc:.3f}")
     click.echo(out)
+
+
+def describe(slide: CorrectedSlide) -> str:
+    """Return one line on what the corrections of a slide gave."""
+    if slide.error:
+        return f"failed: {slide.error}"
+    held = "".join(f", {name} in {count}" for name, count in sorted(slide.present.items()))
+    other = ", ".join(f"{name} ({count})" for name, count in sorted(slide.unknown.items()))
+    told = f"; the model has no class {other}: taken for background" if other else ""
+    return f"{slide.slide.name}: {slide.tiles} tiles under corrections{held}; {slide.windows} windows elsewhere{told}"

@@ -64,6 +64,23 @@ _OPTIONS = (
     ),
     _field("--seed", "seed", type=int, metavar="N", help="Of everything left to chance.  [default: 0]"),
     _field("--device", "device", metavar="auto|cpu|cuda[:N]", help="Where to train.  [default: auto]"),
+    _field(
+        "--continue",
+        "continuing.model",
+        metavar="MODEL",
+        help="Start from this bundle or built-in model: its encoder, classes, descriptions, head, recipe and "
+        "calibration; a quarter of its learning rate, and 10 epochs.",
+    ),
+    _field(
+        "--corrections",
+        "continuing.corrections",
+        metavar="DIR|FILE",
+        help="With --continue: GeoJSON of `qupath export`; DATA is then slides, and what was drawn or changed on them "
+        "is learned.",
+    ),
+    _field(
+        "--reviewed", "continuing.reviewed", is_flag=True, help="Regions of the model that nobody changed count, too."
+    ),
     click.option(
         "--set",
         "assignments",
@@ -85,7 +102,7 @@ def chosen_settings(ctx: click.Context, values: Mapping[str, Any]) -> settings.T
     Raises
     ------
     SettingsError
-        If the file is wrong, or a value is out of range.
+        If the file is wrong, a value is out of range, or contradicts the model that is continued.
     """
     config: Path | None = values["config"]
     data: dict[str, Any] = settings.read_toml(config) if config else {}
@@ -96,6 +113,11 @@ def chosen_settings(ctx: click.Context, values: Mapping[str, Any]) -> settings.T
     for path, value in given:
         _put(data, path, value)
     where = " and ".join(["command line"] * bool(given) + [str(config)] * bool(config)) or "settings"
+    continuing = data.get("continuing")
+    if isinstance(continuing, Mapping) and continuing.get("model"):
+        from dualproto_wsi.workflow.training.continuing import continued_settings
+
+        return continued_settings(data, where)
     return settings.train_settings(data, where)
 
 

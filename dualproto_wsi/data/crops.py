@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dualproto_wsi.data.images import ABSENT, PRESENT, UNKNOWN, LabelledImage
+from dualproto_wsi.data.images import ABSENT, NOT_LABELLED, PRESENT, UNKNOWN, LabelledImage
 from dualproto_wsi.errors import DataError
 
 
@@ -86,6 +86,45 @@ def label_crops(
         of_class = image.points.labels == np.arange(classes)[:, None]
         counts = np.einsum("kn,rn,cn->krc", of_class.astype(np.int64), in_row, in_column.astype(np.int64))
         labels = np.where(counts >= min_points, PRESENT, np.where(counts == 0, ABSENT, UNKNOWN)).astype(np.int8)
+        grids.append(CropGrid(size, step, labels))
+    return grids
+
+
+def label_crops_by_mask(
+    mask: NDArray[np.uint8], classes: int, sizes: Sequence[int], min_share: float, multiple: int = 8
+) -> list[CropGrid]:
+    """Cut an image into overlapping crops of several sizes and label each crop by what a mask says of it.
+
+    Parameters
+    ----------
+    mask : ndarray of uint8, shape (height, width)
+        0…K-1, ``BACKGROUND`` or ``NOT_LABELLED``.
+    classes : int
+        K.
+    sizes : sequence of int
+        As for :func:`label_crops`.
+    min_share : float
+        From this share of a crop on a class is present; with nothing of it, and less than this share not labelled, it
+        is absent; between, it is unknown.
+    multiple : int
+        As for :func:`label_crops`.
+
+    Returns
+    -------
+    list of CropGrid
+        One a size, without any crop if the image is smaller.
+    """
+    of_class = [mask == value for value in (*range(classes), NOT_LABELLED)]
+    grids = []
+    for size in sizes:
+        step = max(multiple, size // 2 // multiple * multiple)
+        if min(mask.shape) < size:
+            grids.append(CropGrid(size, step, np.zeros((classes, 0, 0), np.int8)))
+            continue
+        views = [np.lib.stride_tricks.sliding_window_view(one, (size, size))[::step, ::step] for one in of_class]
+        shares = np.stack([view.mean((2, 3)) for view in views])
+        present, absent = shares[:-1] >= min_share, (shares[:-1] == 0) & (shares[-1] < min_share)
+        labels = np.where(present, PRESENT, np.where(absent, ABSENT, UNKNOWN)).astype(np.int8)
         grids.append(CropGrid(size, step, labels))
     return grids
 

@@ -13,12 +13,14 @@ from dualproto_wsi.settings.learning import (
     POOLINGS,
     SCHEDULES,
     AugmentSettings,
+    ContinueSettings,
     ObjectiveSettings,
     OptimiserSettings,
 )
 from dualproto_wsi.settings.refine import PRESETS, REFINERS, CrfParameters, RefineSettings
 from dualproto_wsi.settings.run import RunSettings
 from dualproto_wsi.settings.segment import (
+    EXPORTS,
     FORMATS,
     FRAMES,
     OBJECT_TYPES,
@@ -43,12 +45,13 @@ from dualproto_wsi.settings.train import (
     TrainSettings,
     ValidationSettings,
 )
-from dualproto_wsi.settings.train_presets import TRAIN_PRESETS, changes, train_preset, train_settings
+from dualproto_wsi.settings.train_presets import TRAIN_PRESETS, changes, overlay, train_preset, train_settings
 
 __all__ = [
     "BACKGROUNDS",
     "CALIBRATIONS",
     "CONTEXT_STARTS",
+    "EXPORTS",
     "FEATURE_LEVELS",
     "FORMATS",
     "FRAMES",
@@ -72,6 +75,7 @@ __all__ = [
     "AblateSettings",
     "AugmentSettings",
     "ClusterSpec",
+    "ContinueSettings",
     "CrfParameters",
     "DataSettings",
     "EncoderSettings",
@@ -97,6 +101,7 @@ __all__ = [
     "changes",
     "from_data",
     "load_toml",
+    "overlay",
     "parse_cluster",
     "read_ablation",
     "read_toml",

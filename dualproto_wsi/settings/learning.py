@@ -1,8 +1,8 @@
-"""How a head learns: optimiser, loss and augmentation."""
+"""How a head learns: optimiser, loss and augmentation, and how it goes on from one that is there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from dualproto_wsi.settings.checks import one_of, require
 from dualproto_wsi.settings.head import MERGES
@@ -115,3 +115,48 @@ class AugmentSettings:
     def __post_init__(self) -> None:
         require(self.orientations in (1, 4, 8), f"orientations is {self.orientations}; use 1, 4 or 8")
         require(self.stain >= 0, f"stain is {self.stain}; it cannot be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueSettings:
+    """How the training of a model goes on; without a model all else is as by default.
+
+    Parameters
+    ----------
+    model : str
+        Bundle or built-in model whose head is the first one; encoder, classes, descriptions and the shape of the head
+        are its. Empty: a new head.
+    keep : float
+        Weight of the term that keeps the map as the first head makes it, on images of which no label is known.
+    corrections : str
+        What a person corrected: GeoJSON as ``qupath export`` writes it, a file or a folder with one a slide; the data
+        is then slides. Empty: the data is labelled images.
+    reviewed : bool
+        Whether regions that the model made and nobody changed count as corrections, because a person looked at all.
+    windows : int
+        Windows a slide that are cut from tissue outside the corrections, for the term that keeps the map; 0: none.
+    """
+
+    model: str = ""
+    keep: float = 1.0
+    corrections: str = ""
+    reviewed: bool = False
+    windows: int = 100
+
+    def __post_init__(self) -> None:
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        for name, value in changed.items():
+            require(
+                bool(self.model),
+                f"continuing.{name} is {value!r}, but no model is continued; name one with --continue",
+            )
+            require(
+                name not in ("reviewed", "windows") or bool(self.corrections),
+                f"continuing.{name} is {value!r}, but there are no corrections; name them with --corrections",
+            )
+        require(self.keep >= 0, f"keep is {self.keep}; it cannot be negative")
+        require(self.windows >= 0, f"windows is {self.windows}; it cannot be negative")
+        require(
+            bool(self.keep) or "windows" not in changed,
+            f"windows is {self.windows}, but keep is 0, so nothing is learned from them; leave one of the two out",
+        )

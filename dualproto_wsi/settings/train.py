@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dualproto_wsi.settings.checks import one_of, require
 from dualproto_wsi.settings.head import HeadSettings
-from dualproto_wsi.settings.learning import AugmentSettings, ObjectiveSettings, OptimiserSettings
+from dualproto_wsi.settings.learning import AugmentSettings, ContinueSettings, ObjectiveSettings, OptimiserSettings
 from dualproto_wsi.settings.segment import PRECISIONS, InferenceSettings
 from dualproto_wsi.settings.text import TextSettings
 
@@ -28,7 +28,8 @@ class DataSettings:
     mpp : float or None
         µm per px of the images; None: as the layout says.
     vocabulary : str
-        Name of a built-in vocabulary or path of one; it says names, colours and descriptions.
+        Name of a built-in vocabulary or path of one; it says names, colours and descriptions. Empty where a model is
+        continued: it says them.
     classes : tuple of str
         Classes of the vocabulary to train, in this order; empty takes all.
     descriptions : int
@@ -38,7 +39,8 @@ class DataSettings:
     min_points : int
         Points from which on a class counts as present in a crop.
     window_px : int
-        Side of the window cut from each image in each step where there are crops, px; inference is not tied to it.
+        Side of the window cut from each image in each step where there are crops, and of the tiles cut under
+        corrections, px; inference is not tied to it.
     workers : int
         Threads that read images ahead.
     """
@@ -193,7 +195,7 @@ class TrainSettings:
     ----------
     preset : str
         The recipe that the other values started from; told in the card.
-    data, encoder, text, head, optimiser, objective, augment, validation
+    data, encoder, text, head, optimiser, objective, augment, validation, continuing
         A section a concern.
     seed : int
         Of everything that is left to chance.
@@ -210,6 +212,7 @@ class TrainSettings:
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
+    continuing: ContinueSettings = field(default_factory=ContinueSettings)
     seed: int = 0
     device: str = "auto"
 
@@ -222,4 +225,12 @@ class TrainSettings:
                 not (self.encoder.cache and value),
                 f"encoder.cache is {self.encoder.cache!r}, but {name} is {value}: images then change at every step, "
                 f"and features cannot be kept; set {name} to 0, or leave the cache out",
+            )
+        empty: dict[str, object] = {"vocabulary": "", "classes": (), "descriptions": 0}
+        for name, nothing in empty.items():
+            found = getattr(self.data, name)
+            require(
+                not self.continuing.model or found == nothing,
+                f"data.{name} is {found!r}, but classes and descriptions come from the model that is continued, "
+                f"{self.continuing.model}; set it to {nothing!r}",
             )

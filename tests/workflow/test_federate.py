@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from dualproto_wsi.cli.main import main
 from dualproto_wsi.errors import DataError, OutputError, SettingsError
 from dualproto_wsi.model.checkpoint import find_model, load_model, read_bundle, write_bundle
+from dualproto_wsi.settings import train_settings
+from dualproto_wsi.workflow.training.continuing import continued_settings
 from dualproto_wsi.workflow.training.federate import (
     aggregate_sites,
     average,
@@ -22,6 +25,7 @@ from dualproto_wsi.workflow.training.federate import (
     parse_positives,
     site_weights,
 )
+from dualproto_wsi.workflow.training.train import train_model
 
 NAMES = ("Tumor", "Stroma", "Lymphocyte")
 START = "0123456789abcdef"
@@ -79,6 +83,61 @@ def test_calibration_is_averaged(tmp_path: Path) -> None:
     card = aggregate_sites(sites, tmp_path / "both.safetensors")
     assert card.temperature == pytest.approx(2.0)
     assert card.bias == pytest.approx((0.2, 0.0, -0.2))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[str, Path]:
+    """Train bundles of two sites, fresh with one seed and with another, and going on from the built-in model."""
+    root = tmp_path_factory.mktemp("sites")
+    generator = np.random.default_rng(0)
+    bundles = {}
+    for site, images in (("A", 4), ("B", 6)):
+        lines = ["path,patient,mpp,Tumor,Stroma,Lymphocyte"]
+        (root / site).mkdir()
+        for number in range(images):
+            pixels = generator.integers(100, 250, (64, 64, 3), dtype=np.uint8)
+            cv2.imwrite(str(root / site / f"{number}.png"), pixels)
+            lines.append(f"{number}.png,{site}{number},0.5,{number % 2},{1 - number % 2},{number // 2 % 2}")
+        (root / site / "labels.csv").write_text("\n".join(lines) + "\n")
+        own = {"data": {"layout": "table", "workers": 1}, "optimiser": {"epochs": 1}, "device": "cpu"}
+        fresh = train_settings(
+            {**own, "head": {"text": False}, "validation": {"share": 0.0, "select": "last", "calibration": "none"}}
+        )
+        fresh = replace(fresh, data=replace(fresh.data, classes=NAMES))
+        jobs = {
+            f"{site} fresh": fresh,
+            f"{site} other seed": replace(fresh, seed=1),
+            f"{site} continued": continued_settings({**own, "continuing": {"model": "builtin"}}),
+        }
+        for name, settings in jobs.items():
+            bundles[name] = root / f"{name}.safetensors"
+            train_model(root / site, bundles[name], settings)
+    return bundles
+
+
+def send(bundle: Path, site: str) -> Path:
+    out = bundle.with_name(f"{bundle.stem} sent.safetensors")
+    export_site(str(bundle), out, site)
+    return out
+
+
+@pytest.mark.parametrize("kind", ["fresh", "continued"])
+def test_trained_bundles_of_two_sites_become_one(trained, tmp_path, kind) -> None:
+    sites = [send(trained[f"{site} {kind}"], site) for site in "AB"]
+    card = aggregate_sites(sites, tmp_path / "both.safetensors")
+    assert card.training["positives"] == {"Tumor": 5, "Stroma": 5, "Lymphocyte": 4}
+    cards = [read_bundle(site)[0] for site in sites]
+    assert {c.training["started_from"] for c in cards} == {card.training["started_from"]}
+    assert not any("patients" in c.training for c in cards)
+    again = continued_settings({"continuing": {"model": str(tmp_path / "both.safetensors")}})
+    assert again.head == card.head  # the next round starts from it
+
+
+def test_sites_that_started_apart_are_refused(trained, tmp_path) -> None:
+    for one, other in (("A fresh", "B other seed"), ("A fresh", "B continued")):
+        sites = [send(trained[one], "A"), send(trained[other], "B")]
+        with pytest.raises(DataError, match=r"(starting weights|head|descriptions) differ"):
+            aggregate_sites(sites, tmp_path / "out.safetensors")
 
 
 counts = st.lists(st.lists(st.integers(0, 50), min_size=3, max_size=3), min_size=2, max_size=4).filter(

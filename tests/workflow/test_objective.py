@@ -10,6 +10,7 @@ from dualproto_wsi.errors import DataError
 from dualproto_wsi.workflow.training.objective import (
     WindowCrops,
     absence_loss,
+    change_loss,
     class_weights,
     consistency_loss,
     crop_loss,
@@ -143,3 +144,24 @@ def test_equal_maps_are_consistent() -> None:
     assert float(consistency_loss(one, one + 7)) == pytest.approx(0, abs=1e-5)  # a logit counts beside the others only
     assert 0 < float(consistency_loss(one, other)) < float(consistency_loss(one, one.flip(1)))
     assert float(consistency_loss(one, other)) == pytest.approx(float(consistency_loss(other, one)))
+
+
+def test_a_head_that_is_there_needs_no_image_of_every_class() -> None:
+    images = [[grid([[[1, 1]], [[0, -1]], [[1, 0]]])]]
+    weights = class_weights(images, ("a", "b", "c"), 1.0, partial=True)
+    assert weights.tolist() == [[1.0, 1.0, 1.0]]
+    with pytest.raises(DataError, match=r"^no image says of any class whether it holds it, so nothing can be learned"):
+        class_weights([[grid([[[-1, -1]]])]], ("a",), 1.0, partial=True)
+
+
+def test_change_is_counted_where_it_is_to_be() -> None:
+    before = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    after = before.clone()
+    after[..., 0, 0] += torch.tensor([3.0, 0.0, 0.0])
+    everywhere = torch.ones(1, 2, 2, dtype=torch.bool)
+    assert float(change_loss(before, before, everywhere)) == pytest.approx(0, abs=1e-6)
+    assert float(change_loss(before, after, everywhere)) > 0.1
+    assert float(change_loss(before, before + 2, everywhere)) > 0.1  # the same shares, but other scores
+    elsewhere = everywhere.clone()
+    elsewhere[0, 0, 0] = False
+    assert float(change_loss(before, after, elsewhere)) == pytest.approx(0, abs=1e-6)

@@ -75,7 +75,7 @@ def test_the_best_epoch_is_kept_and_said(trained: tuple[Path, TrainReport]) -> N
     assert training["preset"] == "default" and training["changed"]["head.text"] is False
     assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 13)]
     assert list(rows[0]) == [
-        *("fit", "epoch", "loss", "crops", "absence", "diversity", "steadiness", "learning_rate"),
+        *("fit", "epoch", "loss", "crops", "absence", "diversity", "steadiness", "keep", "learning_rate"),
         *("valid_loss", "valid_auc", "valid_mean_iou", "seconds"),
     ]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from dualproto_wsi.data.images import Dataset
+from dualproto_wsi.data.images import PRESENT, Dataset
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.encoder import ImageEncoder
 from dualproto_wsi.settings import TrainSettings, ValidationSettings, changes, to_data
@@ -28,12 +30,16 @@ _RULES = {
 }
 _NAMED_PATIENTS = 2000
 
+POSITIVES, STARTED_FROM = "positives", "started_from"
+"""Keys of a card's ``training``: positive images of each class, and a hash of the weights that training began with."""
+
 
 def make_card(
     name: str, settings: TrainSettings, encoder: ImageEncoder, dataset: Dataset, samples: list[Sample]
 ) -> ModelCard:
     """Return the card of a model before it is trained: without calibration, scores and effort."""
-    known = ", ".join(dataset.classes.names)
+    names = dataset.classes.names
+    known = ", ".join(names)
     whole = samples[0].whole
     told = without_paths(settings)
     packages = ("dualproto-wsi", "torch", "timm", "numpy")
@@ -52,6 +58,7 @@ def make_card(
             "data": _SOURCES.get(dataset.name, dataset.name),
             "labels": _labels(settings, whole),
             "images": len(dataset.images),
+            POSITIVES: count_positives(names, samples),
             "patients": list(dataset.patients),
             "preset": settings.preset,
             "changed": changes(told),
@@ -63,9 +70,20 @@ def make_card(
     )
 
 
+def count_positives(names: Sequence[str], samples: Sequence[Sample]) -> dict[str, int]:
+    """Return how many of the images, or of the crops where these have labels, hold each class."""
+    grids = [grid for sample in samples for grid in sample.crops]
+    return {name: sum(int((grid.labels[k] == PRESENT).sum()) for grid in grids) for k, name in enumerate(names)}
+
+
 def without_paths(settings: TrainSettings) -> TrainSettings:
     """Return settings without the paths of a machine."""
-    return replace(settings, encoder=replace(settings.encoder, weights="", tokenizer="", cache=""))
+    continuing = settings.continuing
+    if continuing.model:
+        model, corrections = Path(continuing.model).name, Path(continuing.corrections).name
+        continuing = replace(continuing, model=model, corrections=corrections)
+    encoder = replace(settings.encoder, weights="", tokenizer="", cache="")
+    return replace(settings, encoder=encoder, continuing=continuing)
 
 
 def _window_px(settings: TrainSettings, samples: list[Sample]) -> int:
@@ -76,6 +94,8 @@ def _window_px(settings: TrainSettings, samples: list[Sample]) -> int:
 
 
 def _labels(settings: TrainSettings, whole: bool) -> str:
+    if settings.continuing.corrections:
+        return "image-level, of crops under regions that a person drew or changed"
     if whole:
         return "image-level, as the data gives them for each image"
     return f"image-level: a crop holds a class with {settings.data.min_points} or more labelled nuclei"

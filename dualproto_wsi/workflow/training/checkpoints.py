@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from dualproto_wsi.errors import OutputError, SettingsError
 from dualproto_wsi.files import replacing
 
-_IDENTITY, _LOCK = "identity.json", "lock"
+_IDENTITY, _LOCK, _TILES = "identity.json", "lock", "tiles"
 
 
 class TrainingFolder:
@@ -37,6 +37,11 @@ class TrainingFolder:
     def __init__(self, path: Path, writes: bool = True) -> None:
         self.path = path
         self._writes = writes
+
+    @property
+    def tiles(self) -> Path:
+        """Folder of tiles that are cut for this training; removed with the rest."""
+        return self.path / _TILES
 
     def begin(self, identity: Mapping[str, str], force: bool) -> None:
         """Make the folder, or go on with it.
@@ -146,6 +151,7 @@ class TrainingFolder:
             return
         for file in (*self.path.glob("*.pt"), self.path / _IDENTITY, self.path / _LOCK):
             file.unlink(missing_ok=True)
+        shutil.rmtree(self.tiles, ignore_errors=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             shutil.rmtree(self.path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Splits:
     test : Dataset or None
         Of patients in neither of them.
     left_out : tuple of str
-        Patients of the test split that are in one of them, and are not in ``test``.
+        Patients of the test split that are in one of them, or that the model knows from before; not in ``test``.
     """
 
     train: Dataset
@@ -45,8 +46,19 @@ class Splits:
         )
 
 
-def read_splits(root: Path, settings: TrainSettings) -> Splits:
+def read_splits(
+    root: Path, settings: TrainSettings, classes: ClassScheme | None = None, seen: Collection[str] = ()
+) -> Splits:
     """Read the data that the settings name; pixels are not read.
+
+    Parameters
+    ----------
+    root : Path
+    settings : TrainSettings
+    classes : ClassScheme or None
+        None: as the settings say.
+    seen : collection of str
+        Patients that the model knows from before; they are left out of the test.
 
     Raises
     ------
@@ -56,7 +68,7 @@ def read_splits(root: Path, settings: TrainSettings) -> Splits:
         If a class has too few descriptions.
     """
     chosen, validation = settings.data, settings.validation
-    classes = read_classes(settings)
+    classes = classes or read_classes(settings)
     train, held_out = read_dataset(root, chosen.layout, chosen.split, classes, chosen.mpp), None
     if validation.split:
         held_out = read_dataset(root, chosen.layout, validation.split, classes, chosen.mpp)
@@ -66,7 +78,7 @@ def read_splits(root: Path, settings: TrainSettings) -> Splits:
     test, left_out = None, tuple[str, ...]()
     if _has_test(root, settings):
         everything = read_dataset(root, chosen.layout, chosen.test_split, classes, chosen.mpp)
-        seen = {patient for part in (train, held_out) if part for patient in part.patients}
+        seen = {*seen, *(patient for part in (train, held_out) if part for patient in part.patients)}
         unseen = tuple(image for image in everything.images if image.patient not in seen)
         left_out = tuple(patient for patient in everything.patients if patient in seen)
         test = replace(everything, images=unseen) if unseen else None

@@ -20,11 +20,9 @@ from torch import Tensor
 from dualproto_wsi.errors import DataError, OutputError, SettingsError
 from dualproto_wsi.model.card import ModelCard, PresenceGate
 from dualproto_wsi.model.checkpoint import find_model, read_bundle, write_bundle
+from dualproto_wsi.workflow.training.card import POSITIVES, STARTED_FROM
 
-POSITIVES, STARTED_FROM = "positives", "started_from"
-"""Keys of a card's ``training``: positive images of each class, and a hash of the weights that training began with."""
-
-KEPT = ("data", "labels", "images", "settings", POSITIVES, STARTED_FROM, "seconds")
+KEPT = ("data", "labels", "images", "settings", POSITIVES, STARTED_FROM, "continued")
 """What of a card's ``training`` leaves a site; patients and files never do."""
 
 
@@ -219,10 +217,10 @@ def _check_names(sites: Sequence[Site]) -> None:
 
 def _check_fit(one: Site, other: Site) -> None:
     """Check that two heads can be averaged."""
-    pairs: dict[str, tuple[Any, Any]] = {
-        "encoder": (_encoder(one.card), _encoder(other.card)),
+    pairs: dict[str, tuple[Any, ...]] = {
+        "encoder": tuple(f"{s.card.encoder} {s.card.encoder_hash}" for s in (one, other)),
         "classes": (one.card.classes.names, other.card.classes.names),
-        "descriptions": (_descriptions(one.card), _descriptions(other.card)),
+        "descriptions": tuple([c.descriptions for c in s.card.classes] for s in (one, other)),
         "head": (one.card.head, other.card.head),
         "resolution": (one.card.mpp, other.card.mpp),
         "starting weights": tuple(s.card.training.get(STARTED_FROM, "unknown") for s in (one, other)),
@@ -244,14 +242,6 @@ def _check_fit(one: Site, other: Site) -> None:
     shapes = [{name: tuple(tensor.shape) for name, tensor in site.tensors.items()} for site in (one, other)]
     if shapes[0] != shapes[1]:
         raise DataError(f"{one.path.name} and {other.path.name}: their heads have other tensors; export them again")
-
-
-def _encoder(card: ModelCard) -> str:
-    return f"{card.encoder} {card.encoder_hash}"
-
-
-def _descriptions(card: ModelCard) -> list[tuple[str, ...]]:
-    return [tissue.descriptions for tissue in card.classes]
 
 
 def _average_card(name: str, sites: Sequence[Site], positives: NDArray[np.float64]) -> ModelCard:

@@ -44,12 +44,15 @@ class Fitted:
         The epoch that the head is of, from 1.
     seconds : float
         Of all epochs, also those before a stop.
+    started_from : str
+        Hash of the head that it began with.
     """
 
     head: Head
     epochs: int
     kept: int
     seconds: float
+    started_from: str
 
 
 @dataclass(slots=True, eq=False)
@@ -147,7 +150,8 @@ class Fitter:
         if course.weights is not None:
             learner.load_weights(course.weights)
         self._teaching.processes.wait()
-        return Fitted(learner.ready(), len(course.rows), course.kept, sum(row["seconds"] for row in course.rows))
+        seconds = sum(row["seconds"] for row in course.rows)
+        return Fitted(learner.ready(), len(course.rows), course.kept, seconds, learner.started_from)
 
     def _resume(self, title: str, learner: Learner) -> Course:
         course = Course(self._teaching.settings.validation)

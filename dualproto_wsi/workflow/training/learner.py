@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor
 
 from dualproto_wsi.data.augment import jitter_stain
+from dualproto_wsi.model.encoder import hash_tensors
 from dualproto_wsi.model.head import DualProtoHead
 from dualproto_wsi.model.heads import Head, build_head
 from dualproto_wsi.model.released import start_as_released
 from dualproto_wsi.settings import OptimiserSettings, TrainSettings
 from dualproto_wsi.workflow.training.features import FeatureCache, Features
+from dualproto_wsi.workflow.training.keeping import make_keeper
 from dualproto_wsi.workflow.training.loss import TERMS, Batch, Objective
 from dualproto_wsi.workflow.training.objective import class_weights
 from dualproto_wsi.workflow.training.processes import Processes
@@ -42,6 +45,8 @@ class Teaching:
     cache : FeatureCache or None
         Where features of whole images are kept.
     processes : Processes
+    first : DualProtoHead, CamHead or None
+        What every fit starts from, in evaluation mode on the same device; None: from a new head.
     """
 
     settings: TrainSettings
@@ -50,6 +55,7 @@ class Teaching:
     text: TextSide
     cache: FeatureCache | None = None
     processes: Processes = field(default_factory=Processes)
+    first: Head | None = None
 
 
 class Learner:
@@ -66,26 +72,33 @@ class Learner:
     Attributes
     ----------
     head : DualProtoHead or CamHead
+    started_from : str
+        Hash of its first weights: heads of several sites can be averaged where it is the same.
 
     Raises
     ------
     DataError
-        If a class is in no crop, or in every one.
+        If a class is in no crop, or in every one, and the head is new.
     """
 
     def __init__(self, teaching: Teaching, samples: Sequence[Sample], text_start: dict[str, Tensor]) -> None:
         settings, features = teaching.settings, teaching.features
         self._teaching, self._samples = teaching, samples
-        weights = class_weights([s.crops for s in samples], teaching.names, settings.objective.balance)
+        first, crops = teaching.first, [s.crops for s in samples]
+        weights = class_weights(crops, teaching.names, settings.objective.balance, partial=first is not None)
         torch.manual_seed(settings.seed)
         self._rng = np.random.default_rng(settings.seed)
         self._text = teaching.text
         self._text.load_state_dict(text_start)
-        self.head = _first_head(teaching)
+        self.head = deepcopy(first).requires_grad_() if first else _new_head(teaching)
+        self.started_from = hash_tensors(self.head.state_dict().items(), "head 1")
         self._parameters = [*self.head.parameters(), *self._text.parameters()]
         rates = settings.optimiser
         self._optimiser = torch.optim.AdamW(self._parameters, lr=rates.learning_rate, weight_decay=rates.weight_decay)
-        self._objective = Objective(settings.objective, weights.to(features.device), features)
+        keep, keeper = settings.continuing.keep, None
+        if first and keep:
+            keeper = make_keeper(features, first, samples, teaching.cache, settings.data.workers)
+        self._objective = Objective(settings.objective, weights.to(features.device), features, keeper, keep)
         self._chances = _chances(settings, features, self.head)
         self._reader = WindowReader(samples, settings.data.window_px)
         self._total = rates.epochs * self._chances.steps(samples)
@@ -207,7 +220,7 @@ def rate_factor(settings: OptimiserSettings, step: int, steps: int) -> float:
     return rise * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def _first_head(teaching: Teaching) -> Head:
+def _new_head(teaching: Teaching) -> Head:
     settings, features = teaching.settings, teaching.features
     with torch.no_grad():
         text_features = teaching.text()

@@ -12,6 +12,7 @@ from dualproto_wsi.data.augment import orient_back
 from dualproto_wsi.model.heads import Head
 from dualproto_wsi.settings import ObjectiveSettings
 from dualproto_wsi.workflow.training.features import Features
+from dualproto_wsi.workflow.training.keeping import Keeper
 from dualproto_wsi.workflow.training.objective import (
     WindowCrops,
     absence_loss,
@@ -22,7 +23,7 @@ from dualproto_wsi.workflow.training.objective import (
 )
 from dualproto_wsi.workflow.training.windows import Sample, Step
 
-TERMS = ("loss", "crops", "absence", "diversity", "steadiness")
+TERMS = ("loss", "crops", "absence", "diversity", "steadiness", "keep")
 """The loss, and what it is the weighted sum of."""
 
 
@@ -62,11 +63,17 @@ class Objective:
         Of crops that hold a class, as of :func:`~dualproto_wsi.workflow.training.objective.class_weights`.
     features : Features
         The frozen encoder; it sees the moved windows.
+    keeper : Keeper or None
+        Keeps the map on images without a label; None: nothing is to stay.
+    keep : float
+        Weight of that term.
     """
 
     settings: ObjectiveSettings
     weights: Tensor
     features: Features
+    keeper: Keeper | None = None
+    keep: float = 0.0
 
     def __call__(self, head: Head, text_features: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of :data:`TERMS`, scalars; gradients flow from ``loss``.
@@ -82,6 +89,9 @@ class Objective:
         if self.settings.diversity:
             terms["diversity"] = diversity_loss(output.prototypes, head.classes)
             loss = loss + self.settings.diversity * terms["diversity"]
+        if self.keeper:
+            terms["keep"] = _change(self.keeper, head, text_features, batch)
+            loss = loss + self.keep * terms["keep"]
         loss = loss * batch.share
         terms = {name: term * batch.share for name, term in terms.items()}
         if batch.step.shift:  # of one window of the step, which one process has
@@ -128,3 +138,11 @@ def _turn_back(maps: Tensor, orientations: Sequence[int]) -> Tensor:
     if len(set(orientations)) == 1:
         return orient_back(maps, orientations[0])
     return torch.stack([orient_back(one, orientation) for one, orientation in zip(maps, orientations, strict=True)])
+
+
+def _change(keeper: Keeper, head: Head, text_features: Tensor, batch: Batch) -> Tensor:
+    """Return the keeper's loss on the images without a label; others add 0 to the mean."""
+    free = [i for i, sample in enumerate(batch.samples) if not sample.labelled]
+    if not free:
+        return batch.levels[0].new_zeros(())
+    return keeper.loss(head, [level[free] for level in batch.levels], text_features) * (len(free) / len(batch.samples))

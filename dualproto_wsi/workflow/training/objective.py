@@ -167,7 +167,9 @@ def absence_loss(scores: Tensor, possible: Tensor, balance: float) -> Tensor:
     return mean
 
 
-def class_weights(images: Sequence[Sequence[CropGrid]], names: Sequence[str], balance: float) -> Tensor:
+def class_weights(
+    images: Sequence[Sequence[CropGrid]], names: Sequence[str], balance: float, partial: bool = False
+) -> Tensor:
     """Return the weight of crops that hold a class, (absent / present crops) to the power of ``balance``.
 
     Parameters
@@ -178,6 +180,9 @@ def class_weights(images: Sequence[Sequence[CropGrid]], names: Sequence[str], ba
         The K classes.
     balance : float
         0: all crops weigh alike; 1: crops with and without the class weigh the same in sum.
+    partial : bool
+        Whether a class may be in no crop or in all, because the head knows the classes already; such a class has
+        nothing to balance, and its weight is 1.
 
     Returns
     -------
@@ -186,12 +191,17 @@ def class_weights(images: Sequence[Sequence[CropGrid]], names: Sequence[str], ba
     Raises
     ------
     DataError
-        If a class is in no crop at all, or in every one.
+        If a class is in no crop at all, or in every one, or, where that may be, nothing is known of any crop.
     """
     present, absent = (
         np.array([[(grid.labels == value).sum((1, 2)) for grid in grids] for grids in images]).sum(0)
         for value in (PRESENT, ABSENT)
     )
+    weights = torch.tensor(((absent + 1) / (present + 1)) ** balance, dtype=torch.float32).clamp(0.1, 10)
+    if partial:
+        if not present.sum() + absent.sum():
+            raise DataError("no image says of any class whether it holds it, so nothing can be learned; add labels")
+        return torch.where(torch.from_numpy((present > 0) & (absent > 0)), weights, 1.0)
     for name, held, free in zip(names, present.sum(0), absent.sum(0), strict=True):
         if not held:
             raise DataError(f"class {name!r} is in no training crop; leave it out with --classes, or add images of it")
@@ -199,7 +209,7 @@ def class_weights(images: Sequence[Sequence[CropGrid]], names: Sequence[str], ba
             raise DataError(
                 f"class {name!r} is in every training crop; use smaller crop_sizes, or add images without it"
             )
-    return torch.tensor(((absent + 1) / (present + 1)) ** balance, dtype=torch.float32).clamp(0.1, 10)
+    return weights
 
 
 def diversity_loss(prototypes: Tensor, classes: int) -> Tensor:
@@ -228,3 +238,24 @@ def consistency_loss(one: Tensor, other: Tensor) -> Tensor:
     """
     p, q = one.log_softmax(1), other.log_softmax(1)
     return ((p.exp() - q.exp()) * (p - q)).sum(1).mean()
+
+
+def change_loss(before: Tensor, after: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean over places of how far a map is from what it was.
+
+    At a place it is the Kullback-Leibler divergence of the probabilities of the classes, and, since image-level answers
+    hang on each score by itself, the mean over the classes of that of "class k is here": yes or no.
+
+    Parameters
+    ----------
+    before, after : Tensor of float32, shape (N, K, h, w)
+        Class logits of the same places; no gradient flows into ``before``.
+    counts : Tensor of bool, shape (N, h, w)
+        Places where the map is to stay; others add 0 to the mean.
+    """
+    before = before.detach()
+    p, q = before.log_softmax(1), after.log_softmax(1)
+    among = (p.exp() * (p - q)).sum(1)
+    yes, no = F.logsigmoid(before), F.logsigmoid(-before)
+    alone = (yes.exp() * (yes - F.logsigmoid(after)) + no.exp() * (no - F.logsigmoid(-after))).mean(1)
+    return ((among + alone) * counts).mean()

@@ -23,9 +23,11 @@ from dualproto_wsi.workflow.batch.fingerprint import data_sha256
 from dualproto_wsi.workflow.listener import TrainListener
 from dualproto_wsi.workflow.mapping.engine import choose_precision
 from dualproto_wsi.workflow.training.calibrate import HeldOut
-from dualproto_wsi.workflow.training.card import effort, make_card, selection
+from dualproto_wsi.workflow.training.card import STARTED_FROM, effort, make_card, selection
 from dualproto_wsi.workflow.training.checkpoints import TrainingFolder
-from dualproto_wsi.workflow.training.datasets import Splits, read_splits
+from dualproto_wsi.workflow.training.continuing import First, continue_card, read_data, read_first
+from dualproto_wsi.workflow.training.corrections import MIN_SHARE, CorrectedSlide
+from dualproto_wsi.workflow.training.datasets import Splits
 from dualproto_wsi.workflow.training.features import FeatureCache, Features
 from dualproto_wsi.workflow.training.fit import Fitted, Fitter
 from dualproto_wsi.workflow.training.held_out import Measures, predict
@@ -35,6 +37,15 @@ from dualproto_wsi.workflow.training.processes import Processes, join_processes
 from dualproto_wsi.workflow.training.text_side import TextSide, build_text_side
 from dualproto_wsi.workflow.training.verdict import check_truth, judge, split_scores, spread
 from dualproto_wsi.workflow.training.windows import Sample, make_samples
+
+_PATHS = (
+    ("data", "workers"),
+    ("encoder", "weights"),
+    ("encoder", "tokenizer"),
+    ("continuing", "model"),
+    ("continuing", "corrections"),
+)
+"""Settings that do not decide the result; what lies in the files is told by hashes of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +85,18 @@ class TrainReport:
         Of the final model on the test split's patients that are not in training; None without such a split.
     left_out : tuple of str
         Patients of the test split that the model was trained or chosen on.
+    corrected : tuple of CorrectedSlide
+        What each slide gave; empty where no corrections were learned from.
+    unmatched : tuple of Path
+        Files of corrections of none of the slides.
     """
 
     card: ModelCard
     folds: ConfusionMatrix | None
     test: Measures | None
     left_out: tuple[str, ...] = ()
+    corrected: tuple[CorrectedSlide, ...] = ()
+    unmatched: tuple[Path, ...] = ()
 
 
 def train_model(
@@ -90,7 +107,7 @@ def train_model(
     text: TextSide | None = None,
     files: TrainFiles | None = None,
 ) -> TrainReport:
-    """Train a head on a frozen encoder and write it as a bundle.
+    """Train a head on a frozen encoder and write it as a bundle; a new head, or that of a model that is continued.
 
     Points of the data decide which classes a crop holds, and score the result. Where in a crop they lie is used by the
     calibration ``points`` alone; masks are used by the selection ``masks`` alone, and for scores.
@@ -101,13 +118,13 @@ def train_model(
     Parameters
     ----------
     root : Path
-        Training data in the layout of the settings.
+        Training data in the layout of the settings; slides where these name corrections.
     output : Path
         The bundle, ``.safetensors``.
     settings : TrainSettings
     listener : TrainListener or None
     text : TextSide or None
-        None: as the settings say.
+        None: as the settings say; a model that is continued has its own.
     files : TrainFiles or None
 
     Raises
@@ -124,14 +141,16 @@ def train_model(
     files = files or TrainFiles()
     if output.suffix != ".safetensors":
         raise DataError(f"{output}: a bundle's name ends in .safetensors; choose another name for -o")
-    splits = read_splits(root, settings)
     with join_processes(settings.device) as (processes, device):
         listener = listener if listener and processes.leads else TrainListener()
         log = TrainingLog(output.with_suffix(".csv") if processes.leads else None, files.tensorboard)
         folder = TrainingFolder(files.checkpoint or output.with_name(f"{output.name}.training"), processes.leads)
-        teaching = _teaching(settings, splits, processes, device, text)
-        job = _Job(teaching, splits, listener)
         with folder.locked():
+            splits, corrected = read_data(root, settings, folder, processes)
+            encoder = build_encoder(settings.encoder.name, _path(settings.encoder.weights)).to(device)
+            first = read_first(settings, encoder) if settings.continuing.model else None
+            teaching = _teaching(settings, splits, processes, encoder, text, first)
+            job = _Job(teaching, splits, listener, first)
             folder.begin(_identity(teaching, splits), files.force)
             processes.wait()
             report, model = job.run(output.stem, folder, log)
@@ -140,29 +159,41 @@ def train_model(
                 save_bundle(output, model)
         if not files.keep:
             folder.remove()
-    return report
+    return replace(report, corrected=corrected.slides, unmatched=corrected.unmatched)
+
+
+def _path(name: str) -> Path | None:
+    return Path(name) if name else None
 
 
 def _teaching(
-    settings: TrainSettings, splits: Splits, processes: Processes, device: torch.device, text: TextSide | None
+    settings: TrainSettings,
+    splits: Splits,
+    processes: Processes,
+    encoder: ImageEncoder,
+    text: TextSide | None,
+    first: First | None,
 ) -> Teaching:
-    chosen, classes = settings.encoder, splits.train.classes
-    weights, tokenizer = (Path(name) if name else None for name in (chosen.weights, chosen.tokenizer))
-    encoder: ImageEncoder = build_encoder(chosen.name, weights).to(device)
+    chosen, classes, device = settings.encoder, splits.train.classes, encoder.mean.device
     features = Features(encoder, choose_precision(chosen.precision, device))
-    if text is None:
+    if first:
+        text = first.text
+    elif text is None:
+        weights, tokenizer = _path(chosen.weights), _path(chosen.tokenizer)
         text = build_text_side(settings.head, settings.text, chosen.name, classes, weights, tokenizer, settings.seed)
     cache = FeatureCache(Path(chosen.cache), features) if chosen.cache else None
-    return Teaching(settings, classes.names, features, text.to(device), cache, processes)
+    head = first.head if first else None
+    return Teaching(settings, classes.names, features, text.to(device), cache, processes, head)
 
 
 def _identity(teaching: Teaching, splits: Splits) -> dict[str, str]:
     """Return hashes of all that decides the result."""
     data, features = to_data(teaching.settings), teaching.features
     data["encoder"]["cache"] = bool(teaching.cache)  # half precision
-    for section, name in (("data", "workers"), ("encoder", "weights"), ("encoder", "tokenizer")):
+    for section, name in _PATHS:
         del data[section][name]
     del data["device"]
+    first = teaching.first.state_dict().items() if teaching.first else ()
     with torch.no_grad():
         texts = [("text", teaching.text()), *teaching.text.state_dict().items()]
     return {
@@ -170,22 +201,26 @@ def _identity(teaching: Teaching, splits: Splits) -> dict[str, str]:
         "data": splits.sha256(),
         "encoder": f"{features.encoder.name} {features.encoder.hash}",
         "texts": hash_tensors(texts, "texts 1"),
+        "first head": hash_tensors(first, "head 1"),
         "device": f"{features.device.type} {features.precision}, {teaching.processes.count} process(es)",
         "version": dualproto_wsi.__version__,
     }
 
 
 class _Job:
-    def __init__(self, teaching: Teaching, splits: Splits, listener: TrainListener) -> None:
-        self._teaching, self._splits, self._listener = teaching, splits, listener
+    def __init__(self, teaching: Teaching, splits: Splits, listener: TrainListener, first: First | None) -> None:
+        self._teaching, self._splits, self._listener, self._first = teaching, splits, listener, first
+        settings = teaching.settings
+        min_share = MIN_SHARE if settings.continuing.corrections else None
         self._samples, self._held_out, self._test = (
-            make_samples(part, teaching.settings.data, teaching.features.encoder.step_px) if part else []
+            make_samples(part, settings.data, teaching.features.encoder.step_px, min_share) if part else []
             for part in (splits.train, splits.held_out, splits.test)
         )
         self._fits: dict[str, Fitted] = {}
         check_truth(self._samples, self._held_out, teaching.settings.validation)
         if self._samples[0].whole:
-            check_classes(splits.train)
+            if not first:  # a head that is there knows the classes already
+                check_classes(splits.train)
         elif teaching.cache:
             raise SettingsError(
                 f"encoder.cache is {teaching.settings.encoder.cache!r}, but windows are cut at places of chance, and "
@@ -204,7 +239,7 @@ class _Job:
         head = self._fit(fitter, "final", range(len(self._samples)))
         if self._held_out:
             held = list(self._predict(head, spread(self._held_out), teaching.cache))
-        verdict = judge(held, parts, teaching.names, settings.validation)
+        verdict = judge(held, parts, teaching.names, settings.validation, self._first.card if self._first else None)
         test = None
         if self._test:
             test = Measures(teaching.names, verdict.calibration, average=settings.objective.pooling == "average")
@@ -212,13 +247,16 @@ class _Job:
                 test.add(one)
         kept = selection(settings.validation, splits.held_out)
         took = effort(self._fits, teaching.features, teaching.processes.count)
+        started_from = self._fits["final"].started_from
+        if self._first:
+            card = continue_card(card, self._first, started_from)
         card = replace(
             card,
             temperature=verdict.calibration.temperature,
             bias=verdict.calibration.bias,
             gate=verdict.gate,
             scores=verdict.to_json(settings) | split_scores(test, splits, settings),
-            training=card.training | {"selection": kept, "effort": took},
+            training=card.training | {STARTED_FROM: started_from, "selection": kept, "effort": took},
         )
         report = TrainReport(card, verdict.folds, test, splits.left_out)
         return report, DualProtoSegmenter(teaching.features.encoder, head, card)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dualproto_wsi.errors import SettingsError
-from dualproto_wsi.model.card import PresenceGate
+from dualproto_wsi.model.card import ModelCard, PresenceGate
 from dualproto_wsi.settings import TrainSettings, ValidationSettings
 from dualproto_wsi.stats.metrics import ConfusionMatrix
 from dualproto_wsi.workflow.training.calibrate import FITS, Calibration, HeldOut, compare_fits, fit_gate, unsure_curve
@@ -49,7 +49,11 @@ class Verdict:
 
 
 def judge(
-    held: Sequence[HeldOut], parts: Sequence[Sequence[int]], names: Sequence[str], settings: ValidationSettings
+    held: Sequence[HeldOut],
+    parts: Sequence[Sequence[int]],
+    names: Sequence[str],
+    settings: ValidationSettings,
+    first: ModelCard | None = None,
 ) -> Verdict:
     """Fit the calibration and the gate on held-out images, and score them.
 
@@ -62,17 +66,23 @@ def judge(
     names : sequence of str
         The K classes.
     settings : ValidationSettings
+    first : ModelCard or None
+        Of the model that was continued: its calibration stays where none is asked for, and its gate likewise.
     """
+    before = Verdict()
+    if first:
+        before = Verdict(Calibration(first.temperature, first.bias), first.gate)
     if not held:
-        return Verdict()
+        return before
     pointed = all(one.sample.image.points is not None for one in held)
-    fitted = FITS[settings.calibration](held)
+    fitted = before.calibration if settings.calibration == "none" else FITS[settings.calibration](held)
     found: dict[str, Any] = {"calibration": {"chosen": settings.calibration}}
     if pointed:
         if parts:
             found["calibration"]["cross_validated"] = compare_fits(held, parts, names)
         found["unsure"] = unsure_curve(held, fitted)
-    return Verdict(fitted, fit_gate(held, settings.gate), _score_folds(held, fitted, names) if parts else None, found)
+    gate = before.gate if first and not settings.gate else fit_gate(held, settings.gate)
+    return Verdict(fitted, gate, _score_folds(held, fitted, names) if parts else None, found)
 
 
 def check_truth(samples: Sequence[Sample], held_out: Sequence[Sample], settings: ValidationSettings) -> None:

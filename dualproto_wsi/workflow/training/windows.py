@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dualproto_wsi.data.augment import orient
-from dualproto_wsi.data.crops import CropGrid, label_crops, whole_image
-from dualproto_wsi.data.images import Dataset, LabelledImage, image_size
+from dualproto_wsi.data.crops import CropGrid, label_crops, label_crops_by_mask, whole_image
+from dualproto_wsi.data.images import NOT_LABELLED, UNKNOWN, Dataset, LabelledImage, image_size
 from dualproto_wsi.errors import DataError
 from dualproto_wsi.settings import DataSettings
 
@@ -49,8 +49,15 @@ class Sample:
     side: int
     whole: bool
 
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known of it: of some crop, whether it holds some class."""
+        return any((grid.labels != UNKNOWN).any() for grid in self.crops)
 
-def make_samples(dataset: Dataset, settings: DataSettings, step_px: int) -> list[Sample]:
+
+def make_samples(
+    dataset: Dataset, settings: DataSettings, step_px: int, min_share: float | None = None
+) -> list[Sample]:
     """Prepare the images of a data set; pixels are not read.
 
     Points label crops of ``settings.crop_sizes``; without sizes, or where an image has no points, each image is one
@@ -62,6 +69,9 @@ def make_samples(dataset: Dataset, settings: DataSettings, step_px: int) -> list
     settings : DataSettings
     step_px : int
         Sides of windows are multiples of this, px: the encoder's.
+    min_share : float or None
+        Masks label crops, with this least share of a crop for a class to be present; for regions that a person drew as
+        corrections. None: masks are not looked at.
 
     Raises
     ------
@@ -81,8 +91,23 @@ def make_samples(dataset: Dataset, settings: DataSettings, step_px: int) -> list
             Sample(image, shape, label_crops(image, shape, classes, sizes, settings.min_points), side, False)
             for image, shape in pairs
         ]
-    grids = [whole_image(image, shape, step_px) for image, shape in pairs]
-    return [Sample(image, shape, [grid], grid.size, True) for (image, shape), grid in zip(pairs, grids, strict=True)]
+    wholes = [whole_image(image, shape, step_px) for image, shape in pairs]
+    grids = [[whole] for whole in wholes]
+    if sizes and min_share is not None:
+        grids = [_crops_of_mask(image, shape, classes, sizes, min_share) for image, shape in pairs]
+    return [
+        Sample(image, shape, crops, whole.size, True)
+        for (image, shape), crops, whole in zip(pairs, grids, wholes, strict=True)
+    ]
+
+
+def _crops_of_mask(
+    image: LabelledImage, shape: tuple[int, int], classes: int, sizes: Sequence[int], min_share: float
+) -> list[CropGrid]:
+    mask = image.read_mask()
+    if mask is None:
+        mask = np.full(shape, NOT_LABELLED, np.uint8)
+    return label_crops_by_mask(mask, classes, sizes, min_share)
 
 
 @dataclass(frozen=True, slots=True)
