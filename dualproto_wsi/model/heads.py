@@ -67,11 +67,11 @@ def prototype_cosines(head: Head, names: Sequence[str]) -> dict[str, dict[str, f
         pairs = _pair_cosines(own)
         if not len(pairs):
             continue
-        found[name] = {"mean": float(pairs.mean()), "max": float(pairs.max())}
+        found[name] = {"mean": round(float(pairs.mean()), 4), "max": round(float(pairs.max()), 4)}
         for place, kind in enumerate(kinds):
             pairs = _pair_cosines(own[place :: len(kinds)])
             if len(pairs):
-                found[name][kind] = float(pairs.mean())
+                found[name][kind] = round(float(pairs.mean()), 4)
     return found
 
 

@@ -119,9 +119,9 @@ class ValidationSettings:
     share : float
         Share of the training split's patients that is held out and scored after every epoch, 0…0.5; 0: none.
     select : str
-        Which epoch's head is kept: the ``last``; the one with the highest mean image-level ``auc`` or the least
-        image-level ``loss`` on the held-out images, for which image-level labels suffice; or the one with the highest
-        mean IoU on their ``masks``.
+        Which epoch's head is kept: the ``last``; the one with the highest mean image-level ``auc`` (of several, that
+        with the least loss) or the least image-level ``loss`` on the held-out images, for which image-level labels
+        suffice; or the one with the highest mean IoU on their ``masks``.
     patience : int
         Epochs without a better one after which training stops; 0: never.
     calibration : str

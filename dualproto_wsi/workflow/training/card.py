@@ -24,7 +24,8 @@ WINDOW_PX = 448
 
 _SOURCES = {"BRCA-M2C": "BRCA-M2C (Abousamra et al., ICCV 2021; TopoXLab, BSD-3-Clause; H&E images from TCGA)"}
 _RULES = {
-    "auc": "the epoch with the highest mean image-level AUC on held-out images: image-level labels alone",
+    "auc": "the epoch with the highest mean image-level AUC on held-out images, of several that with the least loss: "
+    "image-level labels alone",
     "loss": "the epoch with the least image-level loss on held-out images: image-level labels alone",
     "masks": "the epoch with the highest mean IoU on the MASKS of held-out images",
 }

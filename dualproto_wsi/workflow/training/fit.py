@@ -22,12 +22,12 @@ from dualproto_wsi.workflow.training.learner import Learner, Teaching
 from dualproto_wsi.workflow.training.log import Row, TrainingLog
 from dualproto_wsi.workflow.training.windows import Sample
 
-BETTER: dict[str, Callable[[Row], float]] = {
-    "auc": lambda row: row["valid_auc"],
-    "loss": lambda row: -row["valid_loss"],
-    "masks": lambda row: row["valid_mean_iou"],
+BETTER: dict[str, Callable[[Row], tuple[float, ...]]] = {
+    "auc": lambda row: (row["valid_auc"], -row["valid_loss"]),
+    "loss": lambda row: (-row["valid_loss"],),
+    "masks": lambda row: (row["valid_mean_iou"],),
 }
-"""What is to be highest, by :attr:`~dualproto_wsi.settings.ValidationSettings.select`."""
+"""What is to be highest, a tie being settled by what comes next, by :attr:`~dualproto_wsi.settings.ValidationSettings.select`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from dualproto_wsi.errors import DataError, SettingsError
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.checkpoint import save_bundle
 from dualproto_wsi.model.encoder import ImageEncoder, build_encoder, hash_tensors
-from dualproto_wsi.model.heads import Head
+from dualproto_wsi.model.heads import Head, prototype_cosines
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 from dualproto_wsi.settings import TrainSettings, to_data
 from dualproto_wsi.stats.metrics import ConfusionMatrix
@@ -256,7 +256,9 @@ class _Job:
             bias=verdict.calibration.bias,
             gate=verdict.gate,
             scores=verdict.to_json(settings) | split_scores(test, splits, settings),
-            training=card.training | {STARTED_FROM: started_from, "selection": kept, "effort": took},
+            training=card.training
+            | {STARTED_FROM: started_from, "selection": kept, "effort": took}
+            | {"prototype_cosines": prototype_cosines(head, teaching.names)},
         )
         report = TrainReport(card, verdict.folds, test, splits.left_out)
         return report, DualProtoSegmenter(teaching.features.encoder, head, card)
