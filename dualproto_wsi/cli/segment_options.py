@@ -263,6 +263,15 @@ _OPTIONS = (
         help="Polygon files to write: geojson, geojson.gz, or both with a comma.",
     ),
     setting(
+        "--export",
+        "output.exports",
+        type=CommaList(settings.EXPORTS),
+        show_default=False,
+        metavar="LIST",
+        help="The same for other programs: ome-tiff and dicom-seg (label map), annotationstore and parquet (regions); "
+        "several with commas.  [default: none]",
+    ),
+    setting(
         "--object-type",
         "output.object_type",
         type=click.Choice(settings.OBJECT_TYPES),

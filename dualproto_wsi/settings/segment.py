@@ -12,6 +12,7 @@ from dualproto_wsi.settings.run import RunSettings
 READERS = ("auto", "jpeg", "openslide", "tiatoolbox")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("geojson", "geojson.gz")
+EXPORTS = ("ome-tiff", "dicom-seg", "annotationstore", "parquet")
 OBJECT_TYPES = ("annotation", "detection", "tile")
 FRAMES = ("qupath", "slide")
 ZERO_SHOT = "zero-shot"
@@ -195,6 +196,9 @@ class OutputSettings:
         Whether ``overlay.png`` is made.
     confidence : bool
         Whether ``confidence.tif`` is made: the best probability of each cell, in percent.
+    exports : tuple of str
+        The same results once more for other programs: ``ome-tiff``, ``dicom-seg`` (label map), ``annotationstore``,
+        ``parquet`` (regions).
     """
 
     formats: tuple[str, ...] = ("geojson",)
@@ -206,12 +210,14 @@ class OutputSettings:
     frame: str = "qupath"
     overlay: bool = True
     confidence: bool = False
+    exports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.formats), f"formats is empty; choose from {', '.join(FORMATS)}")
-        for name in self.formats:
-            one_of("formats", name, FORMATS)
-        require(len(set(self.formats)) == len(self.formats), f"formats names one twice: {', '.join(self.formats)}")
+        for name, given, known in (("formats", self.formats, FORMATS), ("exports", self.exports, EXPORTS)):
+            for one in given:
+                one_of(name, one, known)
+            require(len(set(given)) == len(given), f"{name} names one twice: {', '.join(given)}")
         one_of("object_type", self.object_type, OBJECT_TYPES)
         require(1 <= self.square_um <= 10_000, f"square_um is {self.square_um}; use 1 to 10000")
         require(0 <= self.simplify_um <= 100, f"simplify_um is {self.simplify_um}; use 0 to 100")

@@ -192,6 +192,20 @@ def tissue_colours(rgb: Pixels, mpp: float) -> Mask:
     -------
     ndarray of bool, shape (h, w)
     """
+    tissue, ink = _tissue_and_ink(rgb, mpp)
+    tissue &= ~ink
+    return tissue
+
+
+def ink_colours(rgb: Pixels, mpp: float) -> Mask:
+    """Tell which pixels of a picture are pen marks: blue, green, red or orange; parameters as :func:`tissue_colours`.
+
+    Black ink counts as none: as a grey it cannot be told from shadows and dust.
+    """
+    return _tissue_and_ink(rgb, mpp)[1]
+
+
+def _tissue_and_ink(rgb: Pixels, mpp: float) -> tuple[Mask, Mask]:
     smooth = cv2.GaussianBlur(rgb, (0, 0), SMOOTH_UM / mpp)
     step = math.ceil(math.sqrt(smooth.size / 3 / GLASS_SAMPLE_PX))
     sample, scanned = smooth[::step, ::step], rgb[::step, ::step].min(axis=2) < WHITE
@@ -202,11 +216,10 @@ def tissue_colours(rgb: Pixels, mpp: float) -> Mask:
         first, stop = max(0, top - rim_px), min(height, top + ROWS_AT_ONCE)
         found = _kinds(optical_density(smooth[first : stop + rim_px], glass), rim_px)
         kinds[:, top:stop] = found[:, top - first : stop - first]
-    cold_core, cold, warm_core, warm = kinds[1:]
-    tissue: Mask = kinds[0]
-    tissue &= ~(cold & _around(cold_core, 3, mpp))
-    tissue &= ~(warm & _around(warm_core, max(3, round(STROKE_UM / mpp)), mpp))
-    return tissue
+    tissue, cold_core, cold, warm_core, warm = kinds
+    cold &= _around(cold_core, 3, mpp)
+    warm &= _around(warm_core, max(3, round(STROKE_UM / mpp)), mpp)
+    return tissue, cold | warm
 
 
 def _kinds(density: Density, rim_px: int) -> Mask:

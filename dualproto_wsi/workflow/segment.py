@@ -6,13 +6,14 @@ import errno
 import logging
 import time
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dualproto_wsi.errors import DualProtoError
 from dualproto_wsi.settings import SegmentSettings
+from dualproto_wsi.vector.export import require_packages
 from dualproto_wsi.workflow.batch.agenda import LOOK_AGAIN_S
 from dualproto_wsi.workflow.batch.announce import announced
 from dualproto_wsi.workflow.batch.claims import claimed
@@ -117,6 +118,7 @@ class SlideRunner:
 
     def __init__(self, out: Path, settings: SegmentSettings) -> None:
         self._out, self._settings = out, settings
+        require_packages(settings.output.exports)
         source = settings.features.source
         model, self.model_record = prepare_model(settings.inference, Path(source) if source else None)
         self.engine = Engine(model, settings.inference)
@@ -157,7 +159,7 @@ class SlideRunner:
         if again and outcome is None:
             time.sleep(GRACE_S)
             outcome = self._earlier(job)
-        outcome = outcome or _isolated(job)
+        outcome = outcome or _isolated(job, job.run)
         self._table.add(outcome)
         return outcome
 
@@ -167,7 +169,8 @@ class SlideRunner:
         if task.is_redone or not self._settings.run.force:
             record = read_record(task.folder)
             if record is not None and is_unchanged(job, record):
-                return outcome_from_record(record, task.slide, task.folder, task.about)
+                earlier = outcome_from_record(record, task.slide, task.folder, task.about)
+                return _isolated(job, lambda clock: job.complete(earlier))
         row = self._table.row(task.slide)
         if row and row["status"] == FAILED and not same_row(row, task.row):
             return outcome_from_row(row, task.slide, task.about)
@@ -185,12 +188,12 @@ def is_unchanged(job: SlideJob, record: dict[str, Any]) -> bool:
     return not changes and are_kept(job.settings.features, record.get("features"))
 
 
-def _isolated(job: SlideJob) -> SlideOutcome:
-    """Run one slide; whatever goes wrong costs that slide alone."""
+def _isolated(job: SlideJob, work: Callable[[Stopwatch], SlideOutcome]) -> SlideOutcome:
+    """Do something for one slide; whatever goes wrong costs that slide alone."""
     clock = Stopwatch()
     drop_unfinished(job.folder, job.slide.name)
     try:
-        return job.run(clock)
+        return work(clock)
     except DualProtoError as error:
         reason = str(error)
     except OSError as error:

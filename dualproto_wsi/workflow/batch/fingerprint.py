@@ -19,6 +19,7 @@ NEUTRAL: dict[str, tuple[str, ...]] = {
     "read": ("workers",),
     "inference": ("model", "device", "precision", "batch_size", "encoder", "prompts", "weights", "tokenizer"),
     "features": ("cache", "level", "limit_gb", "source"),
+    "output": ("exports",),
     "run": ("isolate", "timeout_s", "retry_failed", "force", "cluster"),
 }
 """Settings that change no result, or that the fingerprint holds otherwise; any other setting counts."""

@@ -13,9 +13,12 @@ from dualproto_wsi.errors import SettingsError, SlideNotFound
 from dualproto_wsi.files import absolute
 from dualproto_wsi.slide.reader import find_slides
 from dualproto_wsi.vector.geojson.output import SUFFIXES
+from dualproto_wsi.workflow.batch.outcome import QC_COLUMNS
 
 COLUMNS = ("path", "id", "mpp", "group", "regions")
-RESERVED = ("slide", "folder", "status", "tiles", "mpp_source", "analysed_mm2", "unsure_mm2", "seconds", "error")
+RESERVED = (
+    "slide", "folder", "status", "tiles", "mpp_source", "analysed_mm2", "unsure_mm2", "seconds", "error", *QC_COLUMNS
+)  # fmt: skip
 """Columns that ``slides.csv`` of a run has by itself."""
 SEPARATORS = ",;\t"
 SLIPS = {"mpp": 0.66, "group": 0.8, "regions": 0.8}

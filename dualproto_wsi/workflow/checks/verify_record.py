@@ -144,7 +144,8 @@ def record_problems(told: Told) -> Iterator[str]:
 
 def file_problems(folder: Path, told: Told) -> Iterator[str]:
     """Yield which result files are not those that the record tells of, by size and SHA-256."""
-    for name, about in told.data.get("outputs", {}).items():
+    exports = ((about["file"], about) for about in told.data.get("exports", {}).values())
+    for name, about in (*told.data.get("outputs", {}).items(), *exports):
         path = folder / name
         if path.name != name or not path.is_file():
             yield f"tells of a file {name!r:.80}, which is not there"

@@ -12,6 +12,7 @@ from typing import Any
 from dualproto_wsi.classes import UNSURE_CLASS, UNSURE_NAME
 from dualproto_wsi.files import file_sha256
 from dualproto_wsi.settings import OutputSettings, SegmentSettings
+from dualproto_wsi.slide.quality import FocusTally
 from dualproto_wsi.slide.reader import open_slide
 from dualproto_wsi.stats.areas import AreaTally
 from dualproto_wsi.vector.overlay import draw_overlay, labels_at, save_png
@@ -27,6 +28,7 @@ from dualproto_wsi.workflow.features.reuse import check_windows, open_features
 from dualproto_wsi.workflow.features.store import StoredFeatures
 from dualproto_wsi.workflow.listener import Listener
 from dualproto_wsi.workflow.mapping.engine import Engine
+from dualproto_wsi.workflow.mapping.exports import drop_exports, export_slide
 from dualproto_wsi.workflow.mapping.mapper import map_slide
 from dualproto_wsi.workflow.mapping.outputs import MapFiles, SlideOutputs, drop_stale
 from dualproto_wsi.workflow.mapping.view import SlideView, feature_header, look_at
@@ -125,7 +127,11 @@ class SlideJob:
             self.listener.slide_planned(self.slide, view.plan.tiles)
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / record.RECORD).unlink(missing_ok=True)
-            outputs = self._map(view, keeper, clock)
+            drop_exports(self.folder, reader.info.name)
+            focus = None if stored else FocusTally(view.plan, view.grid, view.tissue, self.engine.model.mpp)
+            outputs = self._map(view, keeper, focus, clock)
+            with clock("qc"):
+                quality = view.quality(focus.values if focus else (), outputs.tally.analysed_mm2)
             with clock("overlay"):
                 self._draw(view, outputs.tally)
             drop_stale(self.folder, reader.info.name, self.settings.output)
@@ -143,10 +149,23 @@ class SlideJob:
                 fractions=outputs.tally.fractions(),
                 seconds=round(clock.total, 3),
                 about=self.task.about,
+                qc=quality.to_json(),
             )
             features = stored.describe() if stored else keeper.finish() if keeper else None
             self._record(view, outcome, features, clock, started, fingerprint)
+        export_slide(self.folder, self.settings.output.exports)
         return outcome
+
+    def complete(self, earlier: SlideOutcome) -> SlideOutcome:
+        """Make the exports that an earlier run on the slide was not asked for; return what became of that run.
+
+        Raises
+        ------
+        DualProtoError
+            If one cannot be made.
+        """
+        export_slide(self.folder, self.settings.output.exports)
+        return earlier
 
     def _keeper(self, view: SlideView, sha256: str, stack: ExitStack) -> FeatureKeeper | None:
         """Make ready for keeping features, where that is asked for."""
@@ -158,7 +177,9 @@ class SlideJob:
         keeper = FeatureKeeper(self.settings.features, path, header, view.plan, view.whole.field, view.picture)
         return stack.enter_context(keeper)
 
-    def _map(self, view: SlideView, keeper: FeatureKeeper | None, clock: Stopwatch) -> SlideOutputs:
+    def _map(
+        self, view: SlideView, keeper: FeatureKeeper | None, focus: FocusTally | None, clock: Stopwatch
+    ) -> SlideOutputs:
         settings, info = self.settings, view.reader.info
         files = MapFiles(
             folder=self.folder,
@@ -178,6 +199,7 @@ class SlideJob:
             tiles_done=partial(self.listener.tiles_done, self.slide),
             stored=view.stored,
             keeper=keeper,
+            focus=focus,
         )
 
     def _draw(self, view: SlideView, tally: AreaTally) -> None:
@@ -231,6 +253,7 @@ class SlideJob:
             "analysed_mm2": outcome.analysed_mm2,
             "unsure_mm2": outcome.unsure_mm2,
             "mm2": outcome.mm2,
+            "qc": outcome.qc,
             "model": self.model_record,
             "features": features,
             "settings": record.settings_record(self.settings),

@@ -21,6 +21,7 @@ from dualproto_wsi.workflow.mapping.outputs import MapFiles, SlideOutputs
 from dualproto_wsi.workflow.mapping.refine import BandRefiner, build_refiner
 
 if TYPE_CHECKING:
+    from dualproto_wsi.slide.quality import FocusTally
     from dualproto_wsi.slide.reader import SlideReader
     from dualproto_wsi.slide.tiling import TilePlan
     from dualproto_wsi.slide.tissue import TissueMask
@@ -171,6 +172,7 @@ def map_slide(
     tiles_done: Callable[[int], None] = lambda count: None,
     stored: StoredFeatures | None = None,
     keeper: FeatureKeeper | None = None,
+    focus: FocusTally | None = None,
 ) -> SlideOutputs:
     """Run the windows of a plan through the model, and write what comes of them.
 
@@ -194,6 +196,8 @@ def map_slide(
         The features of all windows, to be scored without the encoder.
     keeper : FeatureKeeper or None
         Gets the features of all windows.
+    focus : FocusTally or None
+        Gets the pixels of all windows.
 
     Returns
     -------
@@ -224,6 +228,10 @@ def map_slide(
         named = (lambda: keeper.level) if keeper else (lambda: level)
         for blocks, (logits, features) in predict(engine, loaded, clock, named, keep=keeper is not None):
             mapper.add(blocks, logits)
+            if focus:
+                with clock("qc"):
+                    for item in blocks:
+                        focus.add(item.tiles, np.asarray(item.windows))
             if keeper:
                 with clock("cache"):
                     keeper.keep([place for item in blocks for place in places(item.block)], features)

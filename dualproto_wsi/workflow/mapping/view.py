@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from dualproto_wsi.geometry import LabelGrid
 from dualproto_wsi.model.absent_encoder import EncoderFacts
 from dualproto_wsi.model.segmenter import Segmenter
 from dualproto_wsi.settings import SegmentSettings, to_data
+from dualproto_wsi.slide.quality import SlideQuality, measure_quality
 from dualproto_wsi.slide.reader import SlideReader
 from dualproto_wsi.slide.tiling import TilePlan
 from dualproto_wsi.slide.tissue import TissueMask
@@ -58,6 +60,19 @@ class SlideView:
         box = self.reader.info.content
         shrink = max(1.0, max(box.width, box.height) / OVERLAY_PX)
         return self.reader.read(box, (max(1, round(box.width / shrink)), max(1, round(box.height / shrink))))
+
+    def quality(self, focus: Sequence[float], analysed_mm2: float) -> SlideQuality:
+        """Say what the slide is like as a picture, by the picture that its tissue was found on.
+
+        Parameters
+        ----------
+        focus : sequence of float
+            Of some windows; none where features were scored.
+        analysed_mm2 : float
+        """
+        # Tissue that was kept with features has no picture of its own.
+        picture = self.whole.thumbnail if self.whole.thumbnail.size else self.picture
+        return measure_quality(self.whole, picture, focus, analysed_mm2)
 
 
 def look_at(
