@@ -3,8 +3,8 @@
 Four classes differ by the size, shape, density and depth of their nuclei and by the grain of their ground, as tumor,
 stroma, lymphocytes and necrosis do on H&E. Colour alone tells little: amounts of both stains vary more from image to
 image than from class to class. Each image shows one to three classes in random regions with smooth borders. Stroma is
-in nine of ten images and tumor in most, lymphocytes and necrosis are seldom: what comes together, and how often, misleads
-whoever only asks which classes an image holds.
+in nine of ten images and tumor in most, lymphocytes and necrosis are seldom: what comes together, and how often,
+misleads whoever only asks which classes an image holds.
 
 The images lie in the layout ``bcss-wsss``, at 0.5 µm/px; its masks are never needed for training.
 """

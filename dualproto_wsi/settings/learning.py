@@ -35,7 +35,7 @@ class OptimiserSettings:
 
     epochs: int = 40
     batch_size: int = 3
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     schedule: str = "cosine"
     warm_up: int = 20

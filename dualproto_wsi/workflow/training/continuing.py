@@ -37,7 +37,7 @@ from dualproto_wsi.workflow.training.text_side import FixedText
 EPOCHS = 10
 """Of a training that goes on, unless it is told otherwise."""
 
-GENTLER = 0.25
+GENTLER = 0.5
 """By what the learning rate of the model's own training is multiplied."""
 
 _MPP_OFF = 0.02
@@ -115,7 +115,7 @@ def read_first(settings: TrainSettings, encoder: ImageEncoder) -> First:
 def continued_settings(data: Mapping[str, Any], where: str = "settings") -> TrainSettings:
     """Build settings of a training that goes on from a model, with the model's own recipe below them.
 
-    The recipe is what its card tells of its training, or the default one for its encoder; with a quarter of its
+    The recipe is what its card tells of its training, or the default one for its encoder; with half of its
     learning rate (once: not again for a model that was itself continued), :data:`EPOCHS` epochs, nothing held out, and
     no new calibration.
 

@@ -27,7 +27,7 @@ BETTER: dict[str, Callable[[Row], tuple[float, ...]]] = {
     "loss": lambda row: (-row["valid_loss"],),
     "masks": lambda row: (row["valid_mean_iou"],),
 }
-"""What is to be highest, a tie being settled by what comes next, by :attr:`~dualproto_wsi.settings.ValidationSettings.select`."""
+"""What is to be highest, ties settled by what comes next, for each :attr:`~dualproto_wsi.settings.SELECTIONS`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
