@@ -10,14 +10,13 @@ from click.testing import CliRunner
 
 from dualproto_wsi.cli.main import main
 from dualproto_wsi.data.phantom import write_phantom
-from dualproto_wsi.errors import SettingsError
+from dualproto_wsi.errors import DataError, SettingsError
 from dualproto_wsi.settings import read_ablation
 from dualproto_wsi.workflow.listener import TrainListener
 from dualproto_wsi.workflow.training.ablate import Row, check_alike, run_ablation, slug
 
 CONFIG = """
 seeds = [0, 1]
-probe = true
 refiners = ["none", "fast"]
 [base]
 data = { layout = "bcss-wsss", mpp = 0.5, workers = 1 }
@@ -53,16 +52,9 @@ def test_table_and_resume(phantom: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["ablate", str(phantom), "--config", str(config), "-o", str(out)])
     assert done.exit_code == 0, done.output
     rows = {row["name"]: row for row in json.loads((out / "ablation.json").read_text())["rows"]}
-    assert list(rows) == [
-        "image",
-        "image, refined: fast",
-        "CAM",
-        "CAM, refined: fast",
-        "linear probe on points or masks",
-    ]
+    assert list(rows) == ["image", "image, refined: fast", "CAM", "CAM, refined: fast"]
     for name, row in rows.items():
-        count = 1 if name.startswith("linear") else 2
-        assert len(row["accuracy"]) == len(row["mean IoU"]) == count and 0 <= min(row["accuracy"]) <= 1
+        assert len(row["accuracy"]) == len(row["mean IoU"]) == 2 and 0 <= min(row["accuracy"]) <= 1
         assert f"{name}  " in done.output
     assert "cv accuracy" not in done.output  # no folds
     assert sorted(path.stem for path in out.glob("*.safetensors")) == ["CAM-0", "CAM-1", "image-0", "image-1"]
@@ -75,6 +67,14 @@ def test_table_and_resume(phantom: Path, tmp_path: Path) -> None:
     config.write_text(CONFIG.replace('head.kind = "cam"', 'head.kind = "cam"\noptimiser.weight_decay = 0.5'))
     run_ablation(phantom, out, read_ablation(config), fits)
     assert fits.count == 2  # what is trained otherwise is trained anew, the others not
+
+
+def test_a_probe_without_truth_is_refused_before_training(phantom: Path, tmp_path: Path) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text("probe = true\n" + CONFIG)
+    with pytest.raises(DataError, match=r"'train' has no mask or point, and a probe learns from these"):
+        run_ablation(phantom, tmp_path / "out", read_ablation(config))
+    assert not (tmp_path / "out").exists()
 
 
 def test_rows_tell_mean_and_spread() -> None:

@@ -22,6 +22,7 @@ from dualproto_wsi.workflow.evaluation.evaluate import evaluate_models
 from dualproto_wsi.workflow.evaluation.score import Scores
 from dualproto_wsi.workflow.listener import TrainListener
 from dualproto_wsi.workflow.training.card import without_paths
+from dualproto_wsi.workflow.training.datasets import read_splits
 from dualproto_wsi.workflow.training.train import TrainFiles, train_model
 
 MEASURES = ("cv accuracy", "cv mean IoU", "accuracy", "mean IoU")
@@ -80,10 +81,14 @@ def run_ablation(root: Path, out: Path, settings: AblateSettings, listener: Trai
     ------
     SettingsError
         If variants are not trained and tested on the same data.
+    DataError
+        If a probe is wanted, and the data has nothing that it could learn from.
     DualProtoError
         As :func:`~dualproto_wsi.workflow.training.train.train_model` and the evaluation raise them.
     """
     check_alike(settings.variants)
+    if settings.probe:
+        _check_probe(root, settings.variants[0].settings)
     rows: dict[str, Row] = {}
     probe = None
     for seed in settings.seeds:  # outermost: what is done of a stopped ablation is a table of all variants
@@ -136,6 +141,14 @@ def check_alike(variants: Sequence[Variant]) -> None:
     twice = [variant.name for variant in variants if slugs.count(slug(variant.name)) > 1]
     if twice:
         raise SettingsError(f"variants {', '.join(map(repr, twice))} would have files of one name; rename one")
+
+
+def _check_probe(root: Path, settings: TrainSettings) -> None:
+    """Check, before hours of training, that a probe has what it learns from."""
+    if not any(image.mask or image.points is not None for image in read_splits(root, settings).train.images):
+        raise DataError(
+            f"{root}: {settings.data.split!r} has no mask or point, and a probe learns from these; leave out `probe`"
+        )
 
 
 def slug(name: str) -> str:
