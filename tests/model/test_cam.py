@@ -174,8 +174,8 @@ def test_cosines_tell_collapsed_prototypes_from_spread_ones():
     assert found["Stroma"]["image"] == pytest.approx(0, abs=1e-6)
     rows = head.bank().detach()[:6]
     cosines = torch.nn.functional.cosine_similarity(rows[:, None], rows[None], dim=2)
-    assert found["Tumor"]["mean"] == pytest.approx((cosines.sum().item() - 6) / 30, abs=1e-5)
-    assert found["Tumor"]["text"] == pytest.approx(float(cosines[0, 2] + cosines[0, 4] + cosines[2, 4]) / 3, abs=1e-5)
+    assert found["Tumor"]["mean"] == pytest.approx((cosines.sum().item() - 6) / 30, abs=6e-5)  # four digits
+    assert found["Tumor"]["text"] == pytest.approx(float(cosines[0, 2] + cosines[0, 4] + cosines[2, 4]) / 3, abs=6e-5)
 
 
 def test_cosines_of_single_prototypes_are_left_out():
