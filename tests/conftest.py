@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+COHORT_SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "cohort_synthetic.py"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -116,3 +120,14 @@ def make_slide() -> MakeSlide:
 def small_slide(tmp_path_factory: pytest.TempPathFactory, make_slide: MakeSlide) -> Path:
     """A made-up slide of 900 × 700 px at 0.5 µm/px with one piece of tissue."""
     return make_slide(tmp_path_factory.mktemp("slides") / "small.tif")
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> ModuleType:
+    """The example that writes made-up results."""
+    spec = importlib.util.spec_from_file_location("cohort_synthetic", COHORT_SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +17,9 @@ from dualproto_wsi.errors import DataError
 from dualproto_wsi.slide.reader import SlideInfo
 from dualproto_wsi.vector.geojson import read_features
 from dualproto_wsi.vector.region import Polygon
-from dualproto_wsi.workflow.evaluation.annotations import about_image
+
+_HEAD = 1 << 20  # bytes in which the member that tells of the image stands
+_MEMBER = re.compile(r'"dualproto"\s*:\s*')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +47,7 @@ class Outline:
         return sum(abs(float((s[:-1, 0] * s[1:, 1] - s[1:, 0] * s[:-1, 1]).sum())) / 2 for s in shells)
 
 
-def read_outlines(path: Path, shift: NDArray[np.float64]) -> Iterator[Outline]:
+def read_outlines(path: Path, shift: NDArray[np.float64], *, closed: bool = False) -> Iterator[Outline]:
     """Read the polygons of a GeoJSON file, as ``qupath export`` or QuPath itself write it.
 
     Parameters
@@ -50,6 +56,8 @@ def read_outlines(path: Path, shift: NDArray[np.float64]) -> Iterator[Outline]:
         Features of other kinds, points and lines, are passed over.
     shift : ndarray of float64, (2,)
         (x, y) to add for level-0 px of the slide; see :func:`find_shift`.
+    closed : bool
+        Whether a ring that does not end where it began is refused.
 
     Raises
     ------
@@ -68,10 +76,30 @@ def read_outlines(path: Path, shift: NDArray[np.float64]) -> Iterator[Outline]:
         rings = [ring for polygon in polygons for ring in polygon]
         if not all(np.isfinite(ring).all() for ring in rings):
             raise DataError(f"{path}: feature {number} has a coordinate that is no number; export it again")
-        if not all(len(ring) > 3 and (ring[0] == ring[-1]).all() for ring in rings):
+        if closed and not all(len(ring) > 3 and (ring[0] == ring[-1]).all() for ring in rings):
             raise DataError(f"{path}: feature {number} has an outline that is not closed; export it again")
         if polygons and all(polygons):
             yield Outline(name, str(properties.get("origin", "")), polygons)
+
+
+def about_image(path: Path) -> dict[str, Any]:
+    """Return what an annotation file says of its image, as ``qupath export`` writes it; empty where it does not.
+
+    Raises
+    ------
+    DataError
+        If the member is damaged.
+    """
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        head = file.read(_HEAD).decode("utf-8", errors="replace")
+    found = _MEMBER.search(head)
+    if not found or '"Feature"' in head[: found.start()]:
+        return {}
+    try:
+        about = json.JSONDecoder().raw_decode(head, found.end())[0]
+        return about if isinstance(about["image"], dict) else {}
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: what it says of its image is damaged: {error!r}; export it again") from error
 
 
 def find_shift(path: Path, info: SlideInfo) -> NDArray[np.float64]:

@@ -173,7 +173,7 @@ def _annotated(annotations: Path, files: Iterable[Path]) -> tuple[str, ...]:
     found: dict[str, str] = {}
     for file in files:
         try:
-            for outline in read_outlines(file, np.zeros(2)):
+            for outline in read_outlines(file, np.zeros(2), closed=True):
                 if outline.name and not outline.name.endswith(IGNORED):
                     found.setdefault(same_class(outline.name), outline.name)
         except DataError:
@@ -199,7 +199,7 @@ def _cut_slide(item: SlideItem, file: Path | None, annotations: Path, writer: _T
                 raise DataError(
                     f"{item.path}: has {mpp:g} µm/px, coarser than tiles of {settings.tile_mpp:g}; choose coarser tiles"
                 )
-            outlines = list(read_outlines(file, find_shift(file, reader.info)))
+            outlines = list(read_outlines(file, find_shift(file, reader.info), closed=True))
             regions = writer.regions(outlines, outcome)
             rows = [writer.save(item, reader, tile, outcome) for tile in _tiles(reader, regions, settings)]
     except (SlideError, DataError) as error:

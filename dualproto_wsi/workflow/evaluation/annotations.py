@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualproto_wsi.classes import TissueClass
 from dualproto_wsi.errors import DataError
-from dualproto_wsi.vector.geojson import read_features
 from dualproto_wsi.vector.geojson.output import SUFFIXES
-from dualproto_wsi.vector.region import Polygon, Region
+from dualproto_wsi.vector.region import Region
 from dualproto_wsi.workflow.checks.verify_record import Told
+from dualproto_wsi.workflow.outlines import about_image, read_outlines
 
 IGNORED = "*"
 """QuPath ignores classes whose names end so, ``Ignore*`` for one; what they outline counts for nothing."""
@@ -28,8 +24,6 @@ IGNORED = "*"
 OF_THE_MODEL = ("unchanged", "model")
 """Origins, as ``qupath export`` tells them, of regions that the model made and nobody changed."""
 
-_HEAD = 1 << 20  # bytes in which the member that tells of the image stands
-_MEMBER = re.compile(r'"dualproto"\s*:\s*')
 _IGNORE = TissueClass(254, "Ignore*", (180, 180, 180))
 
 
@@ -77,26 +71,6 @@ def find_annotations(truth: Path) -> list[Path]:
     if not truth.name.endswith(SUFFIXES):
         raise DataError(f"{truth}: annotations are GeoJSON; name a file ending in {', '.join(SUFFIXES)}")
     return [truth]
-
-
-def about_image(path: Path) -> dict[str, Any]:
-    """Return what an annotation file says of its image, as ``qupath export`` writes it; empty where it does not.
-
-    Raises
-    ------
-    DataError
-        If the member is damaged.
-    """
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        head = file.read(_HEAD).decode("utf-8", errors="replace")
-    found = _MEMBER.search(head)
-    if not found or '"Feature"' in head[: found.start()]:
-        return {}
-    try:
-        about = json.JSONDecoder().raw_decode(head, found.end())[0]
-        return about if isinstance(about["image"], dict) else {}
-    except (ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: what it says of its image is damaged: {error!r}; export it again") from error
 
 
 def match_slides(files: Sequence[Path], slides: Sequence[str]) -> list[int | None]:
@@ -168,36 +142,18 @@ def read_annotations(path: Path, told: Told, *, reviewed: bool) -> Annotations:
     shift = _offset(path, told)
     by_name = {c.name.casefold(): c for c in told.classes}
     regions, ignored, unknown, own = [], [], Counter[str](), 0
-    for name, origin, polygons in _outlines(path, shift):
+    outlines = [outline for outline in read_outlines(path, shift) if outline.name]
+    for outline in sorted(outlines, key=lambda outline: outline.area, reverse=True):
+        name = outline.name
         if name.endswith(IGNORED):
-            ignored.append(Region("", _IGNORE, polygons))
-        elif origin in OF_THE_MODEL and not reviewed:
+            ignored.append(Region("", _IGNORE, outline.polygons))
+        elif outline.origin in OF_THE_MODEL and not reviewed:
             own += 1
         elif name.casefold() in by_name:
-            regions.append(Region("", by_name[name.casefold()], polygons))
+            regions.append(Region("", by_name[name.casefold()], outline.polygons))
         else:
             unknown[name] += 1
-    regions.sort(key=_area, reverse=True)
     return Annotations(path, tuple(regions), tuple(ignored), dict(unknown), own)
-
-
-def _outlines(path: Path, shift: NDArray[np.float64]) -> Iterator[tuple[str, str, tuple[Polygon, ...]]]:
-    """Yield class, origin and polygons of every outline that has a class."""
-    for number, feature in enumerate(read_features(path)):
-        try:
-            properties = feature.get("properties") or {}
-            name = str((properties.get("classification") or {}).get("name", ""))
-            kind, coordinates = feature["geometry"]["type"], feature["geometry"].get("coordinates")
-            parts = {"Polygon": lambda c: [c], "MultiPolygon": list}.get(kind, lambda c: [])(coordinates)
-            polygons = tuple(
-                tuple(np.array(ring, np.float64).reshape(-1, 2) + shift for ring in part) for part in parts
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: feature {number} is no outline: {error!r}") from error
-        if not all(np.isfinite(ring).all() for part in polygons for ring in part):
-            raise DataError(f"{path}: feature {number} has a coordinate that is no number")
-        if name and polygons:
-            yield name, str(properties.get("origin", "")), polygons
 
 
 def _offset(path: Path, told: Told) -> NDArray[np.float64]:
@@ -214,11 +170,3 @@ def _offset(path: Path, told: Told) -> NDArray[np.float64]:
         )
     offset = about.get("offset")
     return np.array(offset if offset is not None else (bounds.x, bounds.y), np.float64).reshape(2)
-
-
-def _area(region: Region) -> float:
-    return sum(
-        abs(float((ring[:-1, 0] * ring[1:, 1] - ring[1:, 0] * ring[:-1, 1]).sum())) / 2
-        for polygon in region.polygons
-        for ring in polygon[:1]
-    )

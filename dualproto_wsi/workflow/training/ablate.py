@@ -23,7 +23,7 @@ from dualproto_wsi.workflow.evaluation.score import Scores
 from dualproto_wsi.workflow.listener import TrainListener
 from dualproto_wsi.workflow.training.card import without_paths
 from dualproto_wsi.workflow.training.datasets import read_splits
-from dualproto_wsi.workflow.training.train import TrainFiles, train_model
+from dualproto_wsi.workflow.training.train import train_model
 
 MEASURES = ("cv accuracy", "cv mean IoU", "accuracy", "mean IoU")
 """Figures of a row: cross-validated on the training split, and on the test split; points or mask pixels."""
@@ -117,7 +117,7 @@ def trained(bundle: Path, root: Path, settings: TrainSettings, listener: TrainLi
             if same_version and card.training.get("settings") == to_data(without_paths(settings)):
                 return card
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    return train_model(root, bundle, settings, listener, files=TrainFiles(force=False)).card
+    return train_model(root, bundle, settings, listener).card
 
 
 def check_alike(variants: Sequence[Variant]) -> None:
@@ -158,7 +158,7 @@ def slug(name: str) -> str:
 
 def _test(bundle: Path, root: Path, settings: TrainSettings, ablation: AblateSettings, probe: bool) -> list[Scores]:
     """Score a bundle on the test split; nothing where there is none, or none of its patients is unseen."""
-    if not settings.data.test_split:
+    if read_splits(root, settings).test is None:
         return []
     chosen = EvaluateSettings(
         layout=settings.data.layout,
@@ -171,12 +171,7 @@ def _test(bundle: Path, root: Path, settings: TrainSettings, ablation: AblateSet
         probe_split=settings.data.split if ablation.probe and probe else "",
         device=settings.device,
     )
-    try:
-        return list(evaluate_models([str(bundle)], root, chosen).rows)
-    except DataError:
-        if settings.validation.folds:
-            return []  # the data has no such split: its folds alone are told
-        raise
+    return list(evaluate_models([str(bundle)], root, chosen).rows)
 
 
 def _named(variant: str, scored: Sequence[Scores]) -> Iterator[tuple[str, Scores | None]]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,12 +13,10 @@ from torch import Tensor
 from dualproto_wsi.data.crops import CropGrid
 from dualproto_wsi.data.images import ABSENT, PRESENT, UNKNOWN
 from dualproto_wsi.model.card import PresenceGate
+from dualproto_wsi.stats.calibration import CalibrationTally
 from dualproto_wsi.stats.metrics import ConfusionMatrix
 from dualproto_wsi.workflow.training.objective import pool_scores
 from dualproto_wsi.workflow.training.windows import Sample
-
-BINS = 15
-"""Bins of :func:`expected_calibration_error`."""
 
 UNSURE = (0.4, 0.5, 0.6, 0.7, 0.8)
 """Probabilities below which a place could be called unsure; told in the card."""
@@ -219,17 +216,16 @@ def unsure_curve(images: Sequence[HeldOut], calibration: Calibration) -> list[di
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
-    """Return the mean distance of confidence and accuracy over equal bins of confidence (Naeini et al., 2015).
+    """Return the error of :class:`~dualproto_wsi.stats.calibration.CalibrationTally`; 0 without a place.
 
     Parameters
     ----------
     probabilities : Tensor of float32, shape (n, K)
     labels : Tensor of int64, shape (n,)
     """
-    best, found = (x.numpy() for x in probabilities.max(1))
-    gap = best - (found == labels.numpy())
-    bins = np.minimum((best * BINS).astype(int), BINS - 1)
-    return float(np.abs(np.bincount(bins, gap, BINS)).sum() / max(len(gap), 1))
+    tally = CalibrationTally()
+    tally.add(probabilities.T.numpy(), F.one_hot(labels, probabilities.shape[1]).T.numpy())
+    return tally.expected_calibration_error if len(labels) else 0.0
 
 
 def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:

@@ -131,7 +131,7 @@ def _why_nothing(corrections: Path, outcomes: Sequence[CutOutcome], files: Seque
             f"{corrections}: corrections of none of the {len(outcomes)} slide(s); a file is matched by the image that "
             "it names, or by its own name, as a.svs.geojson"
         )
-    outlines = [outline for file in files for outline in read_outlines(file, np.zeros(2)) if outline.name]
+    outlines = [outline for file in files for outline in read_outlines(file, np.zeros(2), closed=True) if outline.name]
     if not any(_counts(outline, cut.reviewed) for outline in outlines):
         return (
             f"{corrections}: none of its {len(outlines)} region(s) was drawn or changed; correct some in QuPath and "
@@ -156,7 +156,7 @@ def _cut_windows(
     rows = []
     try:
         with open_slide(item.path, ReadSettings(item.mpp or cut.mpp, cut.reader)) as reader:
-            outlines = list(read_outlines(file, find_shift(file, reader.info))) if file else []
+            outlines = list(read_outlines(file, find_shift(file, reader.info), closed=True)) if file else []
             drawn = [outline for outline in outlines if _counts(outline, cut.reviewed)]
             for box in _draw(_free_windows(reader, drawn, cut.tile_mpp, side), settings):
                 name = f"windows/{item.path.name}/x{round(box.x)}_y{round(box.y)}.png"

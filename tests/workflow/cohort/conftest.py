@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-SCRIPT = Path(__file__).resolve().parents[3] / "examples" / "cohort_synthetic.py"
-
-
-@pytest.fixture(scope="session")
-def synthetic() -> ModuleType:
-    """The example that writes made-up results."""
-    spec = importlib.util.spec_from_file_location("cohort_synthetic", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
