@@ -14,6 +14,9 @@ from dualproto_wsi.settings import HeadSettings
 Head = DualProtoHead | CamHead
 """What turns an encoder's levels into class scores."""
 
+CLASS_TENSORS = ("bank.image", "bank.text_features", "classifier.weight", "classifier.bias")
+"""Tensors of heads whose rows go class by class."""
+
 
 def build_head(
     settings: HeadSettings, in_dim: int, classes: int, descriptions: int, text_features: Tensor | None = None

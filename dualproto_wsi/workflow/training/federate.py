@@ -20,6 +20,7 @@ from torch import Tensor
 from dualproto_wsi.errors import DataError, OutputError, SettingsError
 from dualproto_wsi.model.card import ModelCard, PresenceGate
 from dualproto_wsi.model.checkpoint import find_model, read_bundle, write_bundle
+from dualproto_wsi.model.heads import CLASS_TENSORS
 from dualproto_wsi.workflow.training.card import POSITIVES, STARTED_FROM
 
 KEPT = ("data", "labels", "images", "settings", POSITIVES, STARTED_FROM, "continued")
@@ -158,7 +159,7 @@ def average(heads: Sequence[Mapping[str, Tensor]], positives: NDArray[np.float64
     for name, first in heads[0].items():
         stack = torch.stack([head[name].double() for head in heads])
         rows = [1] * (stack.ndim - 1)
-        if _is_by_class(name):
+        if name in CLASS_TENSORS:
             weights = of_class.repeat_interleave(len(first) // of_class.shape[1], 1)
             mean = (stack * weights.reshape(*weights.shape, *rows[1:])).sum(0)
         else:
@@ -174,11 +175,6 @@ def site_weights(positives: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
     totals = counts.sum(0)
     of_class = torch.where(totals > 0, counts / totals.clamp_min(1), shared[:, None])
     return shared, of_class
-
-
-def _is_by_class(name: str) -> bool:
-    """Tell whether the rows of a head's tensor go class by class."""
-    return name in ("bank.image", "bank.text_features", "classifier.weight", "classifier.bias")
 
 
 def _check_positives(path: Path, card: ModelCard, counts: object) -> None:
