@@ -79,6 +79,11 @@ class SlideInfo:
         """File name with its ending."""
         return self.path.name
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole file, level-0 px."""
+        return self.width, self.height
+
     def require_mpp(self) -> float:
         """Return µm per level-0 px.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualproto_wsi.errors import DataError
+from dualproto_wsi.geometry import Box
 from dualproto_wsi.slide.reader import SlideInfo
 from dualproto_wsi.vector.geojson import read_features
 from dualproto_wsi.vector.region import Polygon
@@ -102,10 +103,22 @@ def about_image(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: what it says of its image is damaged: {error!r}; export it again") from error
 
 
-def find_shift(path: Path, info: SlideInfo) -> NDArray[np.float64]:
+def find_shift(path: Path, slide: str, size: tuple[int, int], shown: Box) -> NDArray[np.float64]:
     """Return (x, y) that leads from the coordinates of an annotation file to level-0 px of its slide.
 
-    It is what the file itself says, as ``qupath export`` writes it, else the corner of what QuPath shows of the slide.
+    It is what the file itself says, as ``qupath export`` writes it; else 0 where its image is the whole slide, and the
+    corner of what QuPath shows of it where it is that, or the file does not say.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    slide : str
+        Name of the slide's file.
+    size : (int, int)
+        Its width and height, level-0 px.
+    shown : Box
+        What QuPath shows of it, level-0 px.
 
     Raises
     ------
@@ -115,12 +128,24 @@ def find_shift(path: Path, info: SlideInfo) -> NDArray[np.float64]:
     about = about_image(path)
     if about.get("turned"):
         raise DataError(f"{path}: was drawn on a rotated or mirrored image; add the slide to QuPath unturned")
-    image, shown, whole = about.get("image", {}), info.content, (info.width, info.height)
-    size = (image.get("width"), image.get("height"))
-    if None not in size and size not in ((round(shown.width), round(shown.height)), whole):
+    image = about.get("image", {})
+    drawn_on = (image.get("width"), image.get("height"))
+    if None not in drawn_on and drawn_on not in ((round(shown.width), round(shown.height)), size):
         raise DataError(
-            f"{path}: is of an image of {size[0]} x {size[1]} px, the slide {info.name} has {info.width} x"
-            f" {info.height}: it is another slide of that name, or was exported at another size"
+            f"{path}: is of an image of {drawn_on[0]} x {drawn_on[1]} px, the slide {slide} has {size[0]} x"
+            f" {size[1]}: it is another slide of that name, or was exported at another size"
         )
-    cropped = (0, 0) if size == whole else (shown.x, shown.y)
-    return np.array(about.get("offset") or cropped, np.float64).reshape(2)
+    corner = (0, 0) if drawn_on == size else (shown.x, shown.y)
+    return np.array(about.get("offset") or corner, np.float64).reshape(2)
+
+
+def read_slide_outlines(path: Path, info: SlideInfo) -> list[Outline]:
+    """Read the outlines of a file, closed ones, in level-0 px of its slide.
+
+    Raises
+    ------
+    DataError
+        As :func:`read_outlines` and :func:`find_shift`.
+    """
+    shift = find_shift(path, info.name, info.size, info.content)
+    return list(read_outlines(path, shift, closed=True))

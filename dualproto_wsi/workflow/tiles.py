@@ -32,7 +32,7 @@ from dualproto_wsi.vector.rasterise import rasterise
 from dualproto_wsi.vector.region import Region
 from dualproto_wsi.workflow.batch.slide_list import SlideItem, gather_slides
 from dualproto_wsi.workflow.evaluation.annotations import IGNORED, OF_THE_MODEL, find_annotations, match_slides
-from dualproto_wsi.workflow.outlines import Outline, find_shift, read_outlines
+from dualproto_wsi.workflow.outlines import Outline, read_outlines, read_slide_outlines
 
 _COARSER = 1.1  # how much coarser than its tiles a slide may be
 _KEYS = ("path", "mask", "patient", "group", "mpp")
@@ -199,7 +199,7 @@ def _cut_slide(item: SlideItem, file: Path | None, annotations: Path, writer: _T
                 raise DataError(
                     f"{item.path}: has {mpp:g} µm/px, coarser than tiles of {settings.tile_mpp:g}; choose coarser tiles"
                 )
-            outlines = list(read_outlines(file, find_shift(file, reader.info), closed=True))
+            outlines = read_slide_outlines(file, reader.info)
             regions = writer.regions(outlines, outcome)
             rows = [writer.save(item, reader, tile, outcome) for tile in _tiles(reader, regions, settings)]
     except (SlideError, DataError) as error:

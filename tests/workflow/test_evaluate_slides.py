@@ -149,6 +149,7 @@ def cropped(undisturbed) -> Told:
         ({"image": {"file": "a.tif", "width": 300, "height": 300}, "offset": [100, 60]}, (110, 80)),
         ({"image": {"file": "a.tif", "width": 300, "height": 300}}, (110, 80)),
         ({"image": {"file": "a.tif", "width": 2000, "height": 1000}, "offset": [0, 0]}, (10, 20)),
+        ({"image": {"file": "a.tif", "width": 2000, "height": 1000}}, (10, 20)),
     ],
 )
 def test_frames(cropped, write, about, corner) -> None:

@@ -8,15 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dualproto_wsi.classes import TissueClass
 from dualproto_wsi.errors import DataError
 from dualproto_wsi.vector.geojson.output import SUFFIXES
 from dualproto_wsi.vector.region import Region
 from dualproto_wsi.workflow.checks.verify_record import Told
-from dualproto_wsi.workflow.outlines import about_image, read_outlines
+from dualproto_wsi.workflow.outlines import about_image, find_shift, read_outlines
 
 IGNORED = "*"
 """QuPath ignores classes whose names end so, ``Ignore*`` for one; what they outline counts for nothing."""
@@ -139,7 +136,8 @@ def read_annotations(path: Path, told: Told, *, reviewed: bool) -> Annotations:
     DataError
         If it is no such file, is of another image, or was drawn on a turned one.
     """
-    shift = _offset(path, told)
+    slide = told.data["slide"]
+    shift = find_shift(path, told.file, (slide["width"], slide["height"]), told.bounds)
     by_name = {c.name.casefold(): c for c in told.classes}
     regions, ignored, unknown, own = [], [], Counter[str](), 0
     outlines = [outline for outline in read_outlines(path, shift) if outline.name]
@@ -154,19 +152,3 @@ def read_annotations(path: Path, told: Told, *, reviewed: bool) -> Annotations:
         else:
             unknown[name] += 1
     return Annotations(path, tuple(regions), tuple(ignored), dict(unknown), own)
-
-
-def _offset(path: Path, told: Told) -> NDArray[np.float64]:
-    """Return what leads from the file's coordinates to level-0 px of the slide."""
-    about, slide, bounds = about_image(path), told.data["slide"], told.bounds
-    if about.get("turned"):
-        raise DataError(f"{path}: was drawn on a rotated or mirrored image; add the slide to QuPath unturned")
-    image = about.get("image", {})
-    size = (image.get("width"), image.get("height"))
-    if None not in size and size not in ((bounds.width, bounds.height), (slide["width"], slide["height"])):
-        raise DataError(
-            f"{path}: is of an image of {size[0]} x {size[1]} px, the slide {told.file} has {slide['width']} x "
-            f"{slide['height']}: it is another slide of that name, or was exported at another size"
-        )
-    offset = about.get("offset")
-    return np.array(offset if offset is not None else (bounds.x, bounds.y), np.float64).reshape(2)

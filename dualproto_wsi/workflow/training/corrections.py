@@ -31,7 +31,7 @@ from dualproto_wsi.vector.rasterise import rasterise
 from dualproto_wsi.vector.region import Region
 from dualproto_wsi.workflow.batch.slide_list import SlideItem, gather_slides
 from dualproto_wsi.workflow.evaluation.annotations import IGNORED, OF_THE_MODEL, find_annotations, match_slides
-from dualproto_wsi.workflow.outlines import Outline, find_shift, read_outlines
+from dualproto_wsi.workflow.outlines import Outline, read_outlines, read_slide_outlines
 from dualproto_wsi.workflow.tiles import CutOutcome, CutSettings, cut_tiles
 
 MIN_SHARE = 0.05
@@ -156,7 +156,7 @@ def _cut_windows(
     rows = []
     try:
         with open_slide(item.path, ReadSettings(item.mpp or cut.mpp, cut.reader)) as reader:
-            outlines = list(read_outlines(file, find_shift(file, reader.info), closed=True)) if file else []
+            outlines = read_slide_outlines(file, reader.info) if file else []
             drawn = [outline for outline in outlines if _counts(outline, cut.reviewed)]
             for box in _draw(_free_windows(reader, drawn, cut.tile_mpp, side), settings):
                 name = f"windows/{item.path.name}/x{round(box.x)}_y{round(box.y)}.png"
