@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,11 @@ client, server = ClientApp(), ServerApp()
 @client.train()
 def train(message: Message, context: Context) -> Message:
     """Go on from the head that came, on this site's images; send the new head and how many images were positive."""
-    card, _ = read_bundle(Path(str(context.run_config["start"])))
+    first = read_bundle(Path(str(context.run_config["start"])))
     node = context.node_config
     with tempfile.TemporaryDirectory() as folder:
         start, out = Path(folder) / "start.safetensors", Path(folder) / "local.safetensors"
-        write_bundle(start, card, message.content["arrays"].to_torch_state_dict())
+        write_bundle(start, replace(first, head=message.content["arrays"].to_torch_state_dict()))
         settings = continued_settings(
             {
                 "continuing": {"model": str(start)},
@@ -57,10 +58,11 @@ def train(message: Message, context: Context) -> Message:
             }
         )
         train_model(Path(str(node["data"])), out, settings)
-        card, head = read_bundle(out)
-    counts = {f"{POSITIVES} {name}": count for name, count in card.training[POSITIVES].items()}
-    metrics = MetricRecord({"num-examples": card.training["images"], **counts})
-    return Message(RecordDict({"arrays": ArrayRecord(head), "metrics": metrics}), reply_to=message)
+        trained = read_bundle(out)
+    told = trained.card.training
+    counts = {f"{POSITIVES} {name}": count for name, count in told[POSITIVES].items()}
+    metrics = MetricRecord({"num-examples": told["images"], **counts})
+    return Message(RecordDict({"arrays": ArrayRecord(dict(trained.head)), "metrics": metrics}), reply_to=message)
 
 
 class ByClass(FedAvg):
@@ -86,8 +88,9 @@ class ByClass(FedAvg):
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds and write the last average beside the bundle that they began with."""
     start = Path(str(context.run_config["start"]))
-    card, head = read_bundle(start)
-    result = ByClass(card.classes.names).start(
-        grid=grid, initial_arrays=ArrayRecord(head), num_rounds=int(context.run_config.get("rounds", 3))
+    first = read_bundle(start)
+    result = ByClass(first.card.classes.names).start(
+        grid=grid, initial_arrays=ArrayRecord(dict(first.head)), num_rounds=int(context.run_config.get("rounds", 3))
     )
-    write_bundle(start.with_name(f"{start.stem}-federated.safetensors"), card, result.arrays.to_torch_state_dict())
+    federated = replace(first, head=result.arrays.to_torch_state_dict())
+    write_bundle(start.with_name(f"{start.stem}-federated.safetensors"), federated)

@@ -8,5 +8,5 @@ set -eu
 data=${1:?usage: train_builtin.sh FOLDER_OF_BRCA_M2C [BUNDLE]}
 bundle=${2:-compact-breast.safetensors}
 
-dualproto-wsi train "$data" -o "$bundle" --set optimiser.learning_rate=4e-3
+dualproto-wsi train "$data" -o "$bundle"
 dualproto-wsi evaluate "$bundle" "$data" --split val --probe

@@ -37,6 +37,10 @@ def test_the_released_recipe_to_the_letter():
     assert (released.validation.select, released.validation.held_out, released.validation.folds) == ("last", False, 0)
 
 
+STILL = {"stain": 0.0, "tone": 0.0, "blur": 0.0, "zoom": 0.0}
+NOTHING: dict[str, object] = {"vocabulary": "", "classes": []}
+
+
 @pytest.mark.parametrize("preset", ["default", "released"])
 @pytest.mark.parametrize("encoder", ["compact", "conch", "open_clip:ViT-B-16"])
 @pytest.mark.parametrize("layout", ["brca-m2c", "bcss-wsss", "table"])
@@ -72,6 +76,30 @@ def test_a_layout_brings_its_splits():
         ({"encoder": {"name": 3}}, "settings.encoder.name: 3 must be of type str"),
         ({"seed": -1}, "settings: seed is -1; it cannot be negative"),
         ({"objective": {"merge": "max"}}, "settings.objective: merge is 'max'"),
+        ({"augment": {"stain": -1.0}}, "settings.augment: stain is -1.0; it cannot be negative"),
+        ({"augment": {"tone": -0.1}}, "settings.augment: tone is -0.1; it cannot be negative"),
+        ({"augment": {"blur": 1.5}}, "settings.augment: blur is 1.5; use 0 (none) to 1"),
+        ({"encoder": {"adapt": 2.0}}, "settings.encoder: encoder.adapt is 2.0; use 0 (frozen) to 1"),
+        (
+            {"encoder": {"name": "conch", "adapt": 0.1}},
+            "settings.encoder: encoder.adapt is 0.1, but the encoder conch stays frozen; set it to 0, or train on comp",
+        ),
+        (
+            {"encoder": {"adapt": 0.1}, "continuing": {"model": "builtin"}, "data": NOTHING},
+            "settings: encoder.adapt is 0.1, but the encoder of a model that is continued stays as it is; set it to 0",
+        ),
+        (
+            {"encoder": {"adapt": 0.1, "cache": "f"}, "augment": STILL, "objective": {"steadiness": 0.0}},
+            "settings: encoder.cache is 'f', but encoder.adapt is 0.1: the features then change at every step",
+        ),
+        (
+            {
+                "encoder": {"adapt": 0.0, "cache": "f"},
+                "augment": {**STILL, "tone": 0.1},
+                "objective": {"steadiness": 0.0},
+            },
+            "settings: encoder.cache is 'f', but augment.tone is 0.1: images then change at every step",
+        ),
     ],
 )
 def test_wrong_settings(data, message):

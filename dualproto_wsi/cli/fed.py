@@ -38,11 +38,17 @@ def export_command(model: str, out: Path, site: str, positives: str | None) -> N
 @fed.command()
 @click.argument("sites", metavar="SITE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The bundle to write, .safetensors.")
-def aggregate(sites: tuple[Path, ...], out: Path) -> None:
+@click.option(
+    "--start",
+    default="",
+    metavar="MODEL",
+    help="The bundle that all sites started from, if its encoder is adapted; a built-in model is found by itself.",
+)
+def aggregate(sites: tuple[Path, ...], out: Path, start: str) -> None:
     """Average what the SITEs sent; prototypes of a class are weighted by its positive images, all else by their sum."""
     from dualproto_wsi.workflow.training.federate import aggregate_sites
 
-    card = aggregate_sites(sites, out)
+    card = aggregate_sites(sites, out, start)
     for site in card.training["federated"]:
         counts = ", ".join(f"{name} {site['positives'][name]}" for name in card.classes.names)
         click.echo(f"{site['site']}: positive images {counts}")

@@ -81,6 +81,13 @@ _OPTIONS = (
     _field(
         "--reviewed", "continuing.reviewed", is_flag=True, help="Regions of the model that nobody changed count, too."
     ),
+    _field(
+        "--replay",
+        "continuing.replay",
+        metavar="DATA",
+        help="With --continue: labelled images of the model's own training, learned from again so that they are not "
+        "forgotten.",
+    ),
     click.option(
         "--set",
         "assignments",

@@ -33,9 +33,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "licence": (str,),
     "limits": (str,),
     "created_with": (dict,),
+    "adapted_from": (str,),
 }
 
-_OPTIONAL = {"gate"}  # bundles of before have none
+_OPTIONAL = {"gate", "adapted_from"}  # bundles of before have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,9 @@ class ModelCard:
         What the model cannot do.
     created_with : dict of str to str
         Versions of the packages that made it.
+    adapted_from : str
+        Hash of the encoder's weights before they were adapted to the training data; the adapted ones, which
+        ``encoder_hash`` is of, are in the bundle. Empty: the encoder is as it comes, and not in the bundle.
 
     Raises
     ------
@@ -141,6 +145,7 @@ class ModelCard:
     licence: str = ""
     limits: str = ""
     created_with: dict[str, str] = field(default_factory=dict)
+    adapted_from: str = ""
 
     def __post_init__(self) -> None:
         if not self.bias:
@@ -197,7 +202,7 @@ class ModelCard:
         for word, keys in (("unknown", set(data) - set(_TYPES)), ("missing", set(_TYPES) - _OPTIONAL - set(data))):
             if keys:
                 raise SettingsError(f"model card: {word} key {', '.join(sorted(keys))}")
-        data.setdefault("gate", {})
+        data = {"gate": {}, "adapted_from": ""} | data
         for key, types in _TYPES.items():
             if not isinstance(data[key], types) or isinstance(data[key], bool):
                 raise SettingsError(f"model card: {key} must be of type {types[0].__name__}, not {data[key]!r}")

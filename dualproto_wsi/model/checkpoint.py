@@ -1,12 +1,14 @@
 """Bundles: one safetensors file with the head's tensors, and the model card as JSON in its header.
 
-Nothing in a bundle is executed. The image encoder is never inside: the card names it by name and hash.
+Nothing in a bundle is executed. The image encoder is not inside: the card names it by name and hash. Only where an
+encoder was adapted to the training data its weights are, as tensors whose names begin with ``encoder.``
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,6 +25,7 @@ from dualproto_wsi.model.segmenter import DualProtoSegmenter
 
 __all__ = [
     "DEFAULT",
+    "Bundle",
     "ModelCard",
     "find_model",
     "list_models",
@@ -39,6 +42,25 @@ DEFAULT = "compact-breast"
 _SUFFIX = ".safetensors"
 _BUNDLES = Path(__file__).parent / "bundles"
 _CARD_KEY = "dualproto_wsi.card"
+_ENCODER = "encoder."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """What a bundle holds.
+
+    Parameters
+    ----------
+    card : ModelCard
+    head : mapping of str to Tensor
+        The state of the head.
+    encoder : mapping of str to Tensor
+        The weights of the encoder where it was adapted to the training data; else none.
+    """
+
+    card: ModelCard
+    head: Mapping[str, Tensor]
+    encoder: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def list_models() -> tuple[str, ...]:
@@ -72,24 +94,27 @@ def save_bundle(path: Path, segmenter: DualProtoSegmenter) -> None:
     path : Path
         Ends in ``.safetensors``.
     segmenter : DualProtoSegmenter
-        Its head's tensors and its card are written.
+        Its head's tensors and its card are written, and the weights of an encoder that was adapted.
     """
-    write_bundle(path, segmenter.card, segmenter.head.state_dict())
+    write_bundle(path, Bundle(segmenter.card, segmenter.head.state_dict(), segmenter.encoder.adapted_weights()))
 
 
-def write_bundle(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
-    """Write a head's tensors and its card; as :func:`save_bundle`."""
+def write_bundle(path: Path, bundle: Bundle) -> None:
+    """Write what :func:`read_bundle` returns; as :func:`save_bundle`."""
+    tensors = {**bundle.head, **{f"{_ENCODER}{name}": tensor for name, tensor in bundle.encoder.items()}}
     plain = {name: tensor.detach().cpu().float().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(card.to_json(), ensure_ascii=False, allow_nan=False, sort_keys=True)
+    text = json.dumps(bundle.card.to_json(), ensure_ascii=False, allow_nan=False, sort_keys=True)
     with replacing(path) as temporary:
         save_file(plain, temporary, metadata={_CARD_KEY: text})
         temporary.chmod(0o644)  # safetensors makes it the owner's alone
 
 
-def read_bundle(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Read card and tensors of a bundle as they are; no encoder is needed. Errors as for :func:`read_card`."""
-    card = read_card(path)
-    return card, load_file(path)
+def read_bundle(path: Path) -> Bundle:
+    """Read card and tensors of a bundle as they are; no encoder is built. Errors as for :func:`read_card`."""
+    card, tensors = read_card(path), load_file(path)
+    head = {name: tensor for name, tensor in tensors.items() if not name.startswith(_ENCODER)}
+    encoder = {name.removeprefix(_ENCODER): t for name, t in tensors.items() if name.startswith(_ENCODER)}
+    return Bundle(card, head, encoder)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -132,7 +157,7 @@ def load_model(
     weights : Path or None
         The user's weights of the encoder, as for :func:`~dualproto_wsi.model.encoder.build_encoder`.
     encoder : ImageEncoder or None
-        What to use instead of building the one that the card names.
+        What to use, as it is, instead of building the one that the card names.
 
     Raises
     ------
@@ -141,12 +166,15 @@ def load_model(
     BundleInvalid
         If the file is not a bundle, or a tensor is missing, unknown or of another shape.
     WeightsMismatch
-        If the installed encoder's weights are not those that the head was trained on.
+        If the installed encoder's weights are not those that the head was trained on, or were adapted to.
     """
     path = find_model(str(name_or_path))
-    card = read_card(path)
-    encoder = encoder or build_encoder(card.encoder, weights)
-    tensors = load_file(path)
+    bundle = read_bundle(path)
+    card, tensors = bundle.card, bundle.head
+    if encoder is None:
+        encoder = build_encoder(card.encoder, weights)
+        if card.adapted_from:
+            encoder.take(_adapted(bundle, path))
     with torch.device("meta"):
         head = build_head(card.head, encoder.dim, len(card.classes), card.descriptions)
     _check(tensors, head.state_dict(), path)
@@ -154,7 +182,17 @@ def load_model(
     return DualProtoSegmenter(encoder, head, card)
 
 
-def _check(tensors: dict[str, Tensor], needed: dict[str, Tensor], path: Path) -> None:
+def _adapted(bundle: Bundle, path: Path) -> Mapping[str, Tensor]:
+    """Return the weights of the encoder that a bundle's head was trained with."""
+    if not bundle.encoder:
+        raise BundleInvalid(
+            f"{path}: its encoder was adapted, but is not in the file; what `fed export` writes holds the head alone, "
+            "and is for `fed aggregate`"
+        )
+    return bundle.encoder
+
+
+def _check(tensors: Mapping[str, Tensor], needed: dict[str, Tensor], path: Path) -> None:
     for word, keys in (("no tensor", set(needed) - set(tensors)), ("an unknown tensor", set(tensors) - set(needed))):
         if keys:
             raise BundleInvalid(f"{path}: {word} {', '.join(sorted(keys)[:3])}; its card describes another head")

@@ -65,7 +65,7 @@ _BLOCKS = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage of Lite0: the released w
 
 
 class CompactEncoder(ImageEncoder):
-    """EfficientNet-Lite0 up to stage 5, frozen; 256 channels on a grid of 8 px.
+    """EfficientNet-Lite0 up to stage 5; 256 channels on a grid of 8 px. All of its convolutions can be adapted.
 
     Raises
     ------
@@ -96,6 +96,10 @@ class CompactEncoder(ImageEncoder):
         self.stages = nn.ModuleList(stages[1:])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.freeze()
+
+    def adaptable(self) -> list[nn.Parameter]:
+        """Return weights and biases of all convolutions; batch norms are folded into them."""
+        return list(self.parameters())
 
     def levels(self, pixels: Tensor) -> list[Tensor]:
         """Return the first 24, 64, 144 and all 256 channels of the hypercolumn, float32 (N, C, H / 8, W / 8)."""
@@ -156,17 +160,30 @@ def _simplify(part: nn.Module) -> None:
         act = _fold(conv, norm)
         if conv.stride == (2, 2) and conv.in_channels in _BLURRED_AFTER:
             conv.stride, conv.padding = (1, 1), (conv.kernel_size[0] // 2,) * 2
-            act = nn.Sequential(act, _blur_pool(conv.out_channels))
+            act = nn.Sequential(act, BlurPool(conv.out_channels))
         elif conv.stride == (2, 2):
             setattr(part, conv_name, LatePaddedConv(conv))
         setattr(part, norm_name, act)
 
 
-def _blur_pool(channels: int) -> LatePaddedConv:
-    """Return a blur that keeps every other place, with the padding of a stride-2 layer."""
-    conv = nn.Conv2d(channels, channels, 3, 2, groups=channels, bias=False)
-    conv.weight = nn.Parameter(_binomial(channels))
-    return LatePaddedConv(conv)
+class BlurPool(nn.Module):
+    """A blur that keeps every other place, with the padding of :class:`LatePaddedConv`; nothing of it is learned.
+
+    Parameters
+    ----------
+    channels : int
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("kernel", _binomial(channels), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, H / 2, W / 2); H and W even."""
+        y = F.conv2d(x, self.kernel.to(x.dtype), stride=2, padding=2, groups=x.shape[1])
+        return y[:, :, 1:, 1:]
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The image encoder: one frozen network that gives four feature levels on one grid.
+"""The image encoder: one network that gives four feature levels on one grid; frozen, but while it is being adapted.
 
 A family of encoders is one module; :func:`build_encoder` knows them by name.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dualproto_wsi.errors import ModelNotFound, SettingsError
+from dualproto_wsi.model.weights import check_weights
 
 LEVELS = 4
 """Feature levels that every encoder gives, from shallow to deep."""
@@ -24,7 +25,7 @@ class ImageEncoder(nn.Module):
     """A frozen network from RGB pixels to four feature levels of one size.
 
     A subclass sets the attributes and writes :meth:`levels`. It never leaves evaluation mode, and its parameters take
-    no gradient.
+    no gradient, but between :meth:`thaw` and :meth:`settle` where it is of a kind that can be adapted.
 
     Attributes
     ----------
@@ -42,6 +43,8 @@ class ImageEncoder(nn.Module):
         Short SHA-256 of the weights; a bundle names the encoder that its head was trained on by it.
     prefixes : tuple of int
         Channels of the shallow levels, where these are the first channels of the deepest one; else empty.
+    adapted_from : str
+        Hash of the weights that it came with, if they were adapted to training data since; else empty.
     """
 
     name: str
@@ -51,6 +54,7 @@ class ImageEncoder(nn.Module):
     mpp: float
     hash: str
     prefixes: tuple[int, ...] = ()
+    adapted_from: str = ""
     mean: Tensor
     std: Tensor
 
@@ -66,10 +70,43 @@ class ImageEncoder(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Do nothing: an encoder is frozen, whatever happens to the model around it."""
+        """Do nothing: an encoder stays in evaluation mode, whatever happens to the model around it."""
         return self
 
-    @torch.no_grad()
+    def adaptable(self) -> list[nn.Parameter]:
+        """Return the weights that training may change; none: the encoder cannot be adapted."""
+        return []
+
+    def adapted_weights(self) -> dict[str, Tensor]:
+        """Return what must be kept beside a head that was trained with an adapted encoder, by name; else nothing."""
+        return dict(self.state_dict()) if self.adapted_from else {}
+
+    def thaw(self) -> list[nn.Parameter]:
+        """Let the weights that can be adapted take gradients, and return them."""
+        weights = self.adaptable()
+        for weight in weights:
+            weight.requires_grad_()
+        return weights
+
+    def settle(self) -> Self:
+        """Freeze the weights as they are now, and name them by a hash of their own."""
+        self.adapted_from = self.adapted_from or self.hash
+        self.hash = hash_tensors(self.state_dict().items(), f"adapted from {self.adapted_from}")
+        return self.freeze()
+
+    def take(self, weights: Mapping[str, Tensor]) -> Self:
+        """Take the weights of an adapted encoder, as :meth:`adapted_weights` returned them.
+
+        Raises
+        ------
+        WeightsMismatch
+            If names or shapes are others, or an encoder of this kind cannot be adapted.
+        """
+        needed = self.state_dict() if self.adaptable() else {}
+        check_weights(dict(weights), needed, f"the {self.name} encoder in a bundle", self.name, "train it again")
+        self.load_state_dict(weights)
+        return self.settle()
+
     def encode(self, images: Tensor) -> list[Tensor]:
         """Return the four feature levels.
 

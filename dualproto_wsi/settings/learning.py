@@ -81,7 +81,7 @@ class ObjectiveSettings:
     merge: str = ""
     scales: str = "mean"
     balance: float = 0.5
-    absence: float = 0.3
+    absence: float = 0.8
     diversity: float = 0.1
     steadiness: float = 0.3
 
@@ -105,16 +105,28 @@ class AugmentSettings:
     alike : bool
         Whether the images of a batch are turned alike.
     stain : float
-        Strength of the stain augmentation.
+        Strength of the stain augmentation: how far the amounts of haematoxylin and eosin vary.
+    tone : float
+        Strength of the tone augmentation: how far brightness, contrast, saturation and white balance vary.
+    blur : float
+        Share of the images that are shown less sharp, as if scanned with pixels up to 2.5 times as large; 0 to 1.
+    zoom : float
+        How far the size of the images varies: e to the power of ± zoom. Cells of other organs have other sizes.
     """
 
     orientations: int = 8
     alike: bool = True
-    stain: float = 0.15
+    stain: float = 0.3
+    tone: float = 0.3
+    blur: float = 0.4
+    zoom: float = 0.1
 
     def __post_init__(self) -> None:
         require(self.orientations in (1, 4, 8), f"orientations is {self.orientations}; use 1, 4 or 8")
-        require(self.stain >= 0, f"stain is {self.stain}; it cannot be negative")
+        for name in ("stain", "tone"):
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative")
+        for name in ("blur", "zoom"):
+            require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; use 0 (none) to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +147,11 @@ class ContinueSettings:
         Whether regions that the model made and nobody changed count as corrections, because a person looked at all.
     windows : int
         Windows a slide that are cut from tissue outside the corrections, for the term that keeps the map; 0: none.
+    replay : str
+        Labelled images that the model was trained on before, or others like them, to be learned from again beside the
+        new ones, so that they are not forgotten; empty: none.
+    replay_layout : str
+        How they lie on disk; empty: as the data of the model's own training.
     """
 
     model: str = ""
@@ -142,6 +159,8 @@ class ContinueSettings:
     corrections: str = ""
     reviewed: bool = False
     windows: int = 100
+    replay: str = ""
+    replay_layout: str = ""
 
     def __post_init__(self) -> None:
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
@@ -154,6 +173,10 @@ class ContinueSettings:
                 name not in ("reviewed", "windows") or bool(self.corrections),
                 f"continuing.{name} is {value!r}, but there are no corrections; name them with --corrections",
             )
+        require(
+            not self.replay_layout or bool(self.replay),
+            f"replay_layout is {self.replay_layout!r}, but no images are replayed; name them with --replay",
+        )
         require(self.keep >= 0, f"keep is {self.keep}; it cannot be negative")
         require(self.windows >= 0, f"windows is {self.windows}; it cannot be negative")
         require(

@@ -13,6 +13,8 @@ from dualproto_wsi.settings.text import TextSettings
 LAYOUTS = ("brca-m2c", "bcss-wsss", "luad-histoseg", "wsss4luad", "table")
 CALIBRATIONS = ("none", "temperature", "presence", "points")
 SELECTIONS = ("last", "auc", "loss", "masks")
+ADAPTABLE = "compact"
+"""The encoder whose weights training may adapt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True)
 class EncoderSettings:
-    """The frozen image encoder.
+    """The image encoder.
 
     Parameters
     ----------
@@ -93,6 +95,9 @@ class EncoderSettings:
     cache : str
         Folder that keeps the encoder's features of whole images in half precision, so that each is computed once for
         each orientation; empty: none.
+    adapt : float
+        Learning rate of the encoder's own weights, as a multiple of the head's; they become part of the bundle. 0: the
+        encoder is frozen, as published. Only ``compact`` can be adapted.
     """
 
     name: str = "compact"
@@ -100,10 +105,17 @@ class EncoderSettings:
     tokenizer: str = ""
     precision: str = "fp32"
     cache: str = ""
+    adapt: float = 0.0
 
     def __post_init__(self) -> None:
         require(bool(self.name), "encoder.name is empty; use compact, conch, or open_clip:MODEL")
         one_of("precision", self.precision, PRECISIONS)
+        require(0 <= self.adapt <= 1, f"encoder.adapt is {self.adapt}; use 0 (frozen) to 1")
+        require(
+            not self.adapt or self.name == ADAPTABLE,
+            f"encoder.adapt is {self.adapt}, but the encoder {self.name} stays frozen; set it to 0, or train on "
+            f"{ADAPTABLE}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +183,11 @@ class ValidationSettings:
         return bool(self.split or self.share)
 
 
+def adapted_compact() -> EncoderSettings:
+    """Return the encoder ``compact`` as the default recipe trains it: adapted, far more slowly than the head."""
+    return EncoderSettings(ADAPTABLE, adapt=0.15)
+
+
 def compact_head() -> HeadSettings:
     """Return the shape of the built-in model's head, for the encoder ``compact``."""
     return HeadSettings(
@@ -205,7 +222,7 @@ class TrainSettings:
 
     preset: str = "default"
     data: DataSettings = field(default_factory=DataSettings)
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    encoder: EncoderSettings = field(default_factory=adapted_compact)
     text: TextSettings = field(default_factory=TextSettings)
     head: HeadSettings = field(default_factory=compact_head)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -219,11 +236,16 @@ class TrainSettings:
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seed is {self.seed}; it cannot be negative")
         InferenceSettings(device=self.device)
-        changing = {"augment.stain": self.augment.stain, "objective.steadiness": self.objective.steadiness}
-        for name, value in changing.items():
+        one_of("continuing.replay_layout", self.continuing.replay_layout, ("", *LAYOUTS))
+        changing: dict[str, tuple[str, float]] = {
+            f"augment.{name}": ("images", getattr(self.augment, name)) for name in ("stain", "tone", "blur", "zoom")
+        }
+        changing["objective.steadiness"] = "images", self.objective.steadiness
+        changing["encoder.adapt"] = "the features", self.encoder.adapt
+        for name, (what, value) in changing.items():
             require(
                 not (self.encoder.cache and value),
-                f"encoder.cache is {self.encoder.cache!r}, but {name} is {value}: images then change at every step, "
+                f"encoder.cache is {self.encoder.cache!r}, but {name} is {value}: {what} then change at every step, "
                 f"and features cannot be kept; set {name} to 0, or leave the cache out",
             )
         empty: dict[str, object] = {"vocabulary": "", "classes": (), "descriptions": 0}
@@ -234,3 +256,8 @@ class TrainSettings:
                 f"data.{name} is {found!r}, but classes and descriptions come from the model that is continued, "
                 f"{self.continuing.model}; set it to {nothing!r}",
             )
+        require(
+            not (self.continuing.model and self.encoder.adapt),
+            f"encoder.adapt is {self.encoder.adapt}, but the encoder of a model that is continued stays as it is; set "
+            "it to 0",
+        )

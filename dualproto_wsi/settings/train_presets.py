@@ -16,6 +16,7 @@ from dualproto_wsi.settings.train import (
     EncoderSettings,
     TrainSettings,
     ValidationSettings,
+    adapted_compact,
     compact_head,
 )
 
@@ -25,6 +26,7 @@ _COMPACT = "compact"
 _RELEASED_ENCODER = "conch-released"
 _FEW = "brca-m2c"  # a small data set: folds instead of a split of its own
 _TABLE = "table"
+_UNVARIED = AugmentSettings(alike=False, stain=0.0, tone=0.0, blur=0.0, zoom=0.0)  # but for turns and flips
 
 
 def train_preset(name: str, encoder: str = "", layout: str = _FEW) -> TrainSettings:
@@ -33,7 +35,8 @@ def train_preset(name: str, encoder: str = "", layout: str = _FEW) -> TrainSetti
     Parameters
     ----------
     name : str
-        ``default``: this project's; with the encoder ``compact`` and BRCA-M2C it makes the built-in model.
+        ``default``: this project's; with the encoder ``compact``, which it adapts, and BRCA-M2C it makes the built-in
+        model.
         ``released``: the released code's of DualProtoSeg (arXiv 2512.10314): CONCH fed as there, learned context in
         its layout, whole images, each scale's average pooled, prototypes merged by their mean while training and by
         softmax afterwards, nothing else in the loss, and the last epoch kept.
@@ -54,7 +57,7 @@ def train_preset(name: str, encoder: str = "", layout: str = _FEW) -> TrainSetti
     base = TrainSettings(
         preset=name,
         data=_data(layout),
-        encoder=EncoderSettings(encoder, precision="fp32" if compact else "auto"),
+        encoder=adapted_compact() if compact else EncoderSettings(encoder, precision="auto"),
         head=compact_head() if compact else HeadSettings(),
         validation=_validation(layout),
     )
@@ -84,7 +87,7 @@ def _for_transformers(base: TrainSettings) -> TrainSettings:
         base,
         optimiser=OptimiserSettings(epochs=20, batch_size=64, learning_rate=5e-5, weight_decay=1e-3),
         objective=ObjectiveSettings(steadiness=0.0),
-        augment=AugmentSettings(stain=0.0, alike=False),
+        augment=_UNVARIED,
     )
 
 
@@ -93,6 +96,7 @@ def _released(base: TrainSettings) -> TrainSettings:
     return replace(
         base,
         data=replace(base.data, crop_sizes=()),
+        encoder=replace(base.encoder, adapt=0.0),
         text=TextSettings(slots=16, start="released", layout="released") if conch else TextSettings(),
         head=replace(base.head, merge="softmax", map="finest"),
         optimiser=OptimiserSettings(
@@ -108,7 +112,7 @@ def _released(base: TrainSettings) -> TrainSettings:
         objective=ObjectiveSettings(
             pooling="average", merge="mean", scales="sum", balance=0.0, absence=0.0, diversity=0.0, steadiness=0.0
         ),
-        augment=AugmentSettings(stain=0.0, alike=False),
+        augment=_UNVARIED,
         validation=ValidationSettings(folds=0, calibration="none"),
     )
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,29 @@ def test_a_model_comes_back_as_it_was(segmenter, bundle):
 def test_the_encoder_is_not_in_the_bundle(segmenter, bundle):
     assert set(load_file(bundle)) == set(segmenter.head.state_dict())
     assert bundle.stat().st_size < 200_000
+
+
+def test_an_adapted_encoder_is(segmenter, tmp_path):
+    encoder = deepcopy(segmenter.encoder)
+    with torch.no_grad():
+        for weight in encoder.thaw():
+            weight.mul_(1.01)
+    encoder.settle()
+    card = replace(segmenter.card, encoder_hash=encoder.hash, adapted_from=encoder.adapted_from)
+    adapted = DualProtoSegmenter(encoder, segmenter.head, card)
+    path = tmp_path / "adapted.safetensors"
+    save_bundle(path, adapted)
+    loaded, images = load_model(path), torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    assert loaded.card == card
+    with torch.inference_mode():
+        assert torch.equal(loaded(images), adapted(images))
+        assert not torch.equal(loaded(images), segmenter(images))
+    save_bundle(tmp_path / "again.safetensors", loaded)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+    rewrite(path, lambda tensors, card: tensors.pop("encoder.stem.0.conv.bias"))
+    with pytest.raises(WeightsMismatch, match=r"1 missing \(stem.0.conv.bias\)"):
+        load_model(path)
 
 
 def test_equal_models_make_equal_files(bundle, tmp_path):

@@ -139,6 +139,33 @@ def test_an_encoder_stays_frozen(encoder):
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
+def test_an_adapted_encoder_is_another_one_and_comes_back():
+    plain, encoder = build_encoder("compact"), build_encoder("compact")
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert (encoder.adapted_from, encoder.adapted_weights()) == ("", {})
+    weights = encoder.thaw()
+    assert {id(weight) for weight in weights} == {id(weight) for weight in encoder.parameters()}
+    encoder.encode(images)[-1].square().mean().backward()
+    moved = [weight for weight in weights if weight.grad is not None and weight.grad.abs().max() > 0]
+    assert len(moved) == len(weights)
+    torch.optim.SGD(weights, lr=1e-3).step()
+    encoder.settle()
+    assert not any(weight.requires_grad for weight in encoder.parameters())
+    assert (encoder.adapted_from, len({encoder.hash, plain.hash})) == (plain.hash, 2)
+    other = build_encoder("compact").take(encoder.adapted_weights())
+    assert (other.hash, other.adapted_from) == (encoder.hash, plain.hash)
+    for one, again, before in zip(encoder.encode(images), other.encode(images), plain.encode(images), strict=True):
+        assert torch.equal(one, again)
+        assert not torch.equal(one, before)
+
+
+def test_weights_that_are_no_adapted_encoder_s_are_refused():
+    encoder = build_encoder("compact")
+    weights = {f"{name}x": tensor for name, tensor in encoder.state_dict().items()}
+    with pytest.raises(WeightsMismatch, match=r"compact encoder in a bundle: not the weights of compact: .*missing"):
+        encoder.take(weights)
+
+
 def test_the_hash_names_the_weights(encoder):
     assert build_encoder("compact").hash == encoder.hash
     tensors = {"a": torch.ones(2), "b": torch.zeros(2)}

@@ -153,7 +153,8 @@ def test_settings_that_were_not_made_for_the_model(data, tmp_path):
 
 
 def test_the_new_bundle_says_what_it_went_on_from(bundle):
-    before, tensors = read_bundle(find_model("builtin"))
+    original = read_bundle(find_model("builtin"))
+    before, tensors = original.card, original.head
     card = load_model(bundle).card
     start = hash_tensors(tensors.items(), "head 1")
     told = card.training
@@ -167,9 +168,9 @@ def test_the_new_bundle_says_what_it_went_on_from(bundle):
         before.licence,
     )
     assert card.limits == f"{before.limits} Its training went on with data."
-    assert any(not torch.equal(tensors[key], value) for key, value in read_bundle(bundle)[1].items())
+    assert any(not torch.equal(tensors[key], value) for key, value in read_bundle(bundle).head.items())
     features = "bank.text_features"
-    assert torch.equal(tensors[features], read_bundle(bundle)[1][features])  # no text encoder was needed
+    assert torch.equal(tensors[features], read_bundle(bundle).head[features])  # no text encoder was needed
 
 
 def test_going_on_again_keeps_the_rate(bundle):
@@ -204,6 +205,65 @@ def test_images_without_any_label_teach_nothing(tmp_path):
     assert str(error.value) == "no image says of any class whether it holds it, so nothing can be learned; add labels"
 
 
+def write_points(root: Path) -> Path:
+    """Write four images in the layout of the built-in model's own data."""
+    generator = np.random.default_rng(1)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    names = [f"TCGA-AA-000{number}-a.png" for number in range(4)]
+    for number, name in enumerate(names):
+        pixels = generator.normal((200, 120, 170) if number % 2 else (220, 180, 200), 25, (224, 224, 3))
+        cv2.imwrite(str(root / "images" / name), np.clip(pixels, 0, 255).astype(np.uint8))
+        points = [f"{y} {x} {1 + (number + x // 80) % 3}" for y in range(8, 224, 16) for x in range(8, 224, 16)]
+        (root / "labels" / f"{name[:-4]}_gt_class_coords.txt").write_text("\n".join(points))
+    (root / "train.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+def test_what_was_learned_before_is_learned_again(data, tmp_path):
+    old = write_points(tmp_path / "old")
+    settings = continued(replay=str(old), keep=0.0)
+    with pytest.raises(SettingsError) as error:
+        train_model(data, tmp_path / "a.safetensors", settings)
+    assert str(error.value) == (
+        f"continuing.replay is {str(old)!r}: of its images and the new ones some have labels of crops, the others of "
+        "whole images; set data.crop_sizes to [] to learn from whole images alone"
+    )
+    whole = replace(settings, data=replace(settings.data, crop_sizes=()))
+    alone = replace(whole, continuing=replace(whole.continuing, replay=""))
+    heads = []
+    for name, chosen in (("with", whole), ("without", alone)):
+        report = train_model(data, tmp_path / f"{name}.safetensors", chosen)
+        heads.append(read_bundle(tmp_path / f"{name}.safetensors").head)
+        assert report.card.training["positives"] == {"Tumor": 2, "Stroma": 2, "Lymphocyte": 0}  # the new ones alone
+    assert not torch.equal(heads[0]["bank.image"], heads[1]["bank.image"])
+    assert report.card.training["settings"]["continuing"]["replay"] == ""
+    assert read_card(tmp_path / "with.safetensors").training["settings"]["continuing"]["replay"] == "old"
+
+
+def test_patients_that_are_learned_again_are_not_held_out(tmp_path):
+    images, old = write_table(tmp_path / "data"), write_table(tmp_path / "old")
+    settings = continued(replay=str(old), replay_layout="table", keep=0.0)
+    settings = replace(settings, validation=replace(settings.validation, share=0.4, select="loss"))
+    with pytest.raises(DataError, match=r"patient\(s\) in both splits"):
+        train_model(images, tmp_path / "a.safetensors", settings)
+    with pytest.raises(DataError, match=r"far: has 0.25 µm/px"):
+        train_model(
+            images,
+            tmp_path / "a.safetensors",
+            continued(replay=str(write_table(tmp_path / "far", mpp=0.25)), replay_layout="table"),
+        )
+
+
+def test_replay_needs_images_and_a_model():
+    with pytest.raises(SettingsError, match=r"continuing.replay is 'x', but no model is continued; name one with"):
+        ContinueSettings(replay="x")
+    with pytest.raises(SettingsError, match=r"replay_layout is 'table', but no images are replayed; name them with"):
+        ContinueSettings("builtin", replay_layout="table")
+    with pytest.raises(SettingsError, match=r"continuing.replay_layout is 'x'; choose one of"):
+        continued(replay="x", replay_layout="x")
+
+
 class Stop(TrainListener):
     def __init__(self, after: int) -> None:
         self.left = after
@@ -220,5 +280,5 @@ def test_a_stopped_training_goes_on_to_the_same_head(data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_model(data, tmp_path / "parts.safetensors", settings, Stop(1))
     train_model(data, tmp_path / "parts.safetensors", settings)
-    whole, parts = (read_bundle(tmp_path / f"{name}.safetensors")[1] for name in ("whole", "parts"))
+    whole, parts = (read_bundle(tmp_path / f"{name}.safetensors").head for name in ("whole", "parts"))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)

@@ -27,20 +27,20 @@ from dualproto_wsi.workflow.training.train import TrainReport, train_model
 from dualproto_wsi.workflow.training.windows import make_samples
 
 HEIGHT, WIDTH = 512, 768
-VIOLET, WAVES, GRID = np.s_[:, 384:], np.s_[:256, :384], np.s_[256:, :384]
+VIOLET, WAVES, DOTS = np.s_[:, 384:], np.s_[:256, :384], np.s_[256:, :384]
 CORRECTED, REST = np.s_[:192, 416:704], np.s_[288:, 400:]
 TUMOR, STROMA, LYMPHOCYTE = 0, 1, 2
 
 
 def paint() -> np.ndarray:
-    """Return tissue of which the built-in model takes the violet half for stroma, the waves, too, and the grid for
-    lymphocytes.
+    """Return tissue of which the built-in model takes the violet half for stroma, the waves, too, and small dark
+    dots for lymphocytes.
     """
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     pixels = np.stack([170 + 0 * x, 110 + 10 * np.sin(x / 9), 180 + 0 * x], -1)
     pixels[WAVES] = np.stack([225 + 0 * x, 150 + 40 * np.sin((x + 2 * y) / 4), 190 + 0 * x], -1)[WAVES]
-    lines = 90 * ((x % 7 < 3) | (y % 7 < 3))
-    pixels[GRID] = np.stack([120 + lines, 90 + lines, 170 + 0 * x], -1)[GRID]
+    nuclei = (x % 12 - 6) ** 2 + (y % 12 - 6) ** 2 < 16
+    pixels[DOTS] = np.where(nuclei[..., None], (70, 40, 120), (215, 165, 205))[DOTS]
     return np.clip(pixels + np.random.default_rng(0).normal(0, 8, pixels.shape), 0, 255).astype(np.uint8)
 
 
@@ -160,7 +160,7 @@ def test_the_first_head_is_not_trusted_where_it_looks_like_what_was_corrected(sl
         trusted = keeper.trusted(model.head.logits(levels), levels[-1])[0].numpy()
     trusted = trusted.repeat(model.stride_px, 0).repeat(model.stride_px, 1)
     assert trusted[REST].mean() < 0.1
-    assert min(trusted[WAVES].mean(), trusted[GRID].mean()) > 0.95
+    assert min(trusted[WAVES].mean(), trusted[DOTS].mean()) > 0.95
     labelled = [sample for sample in samples if sample.labelled]
     assert make_keeper(Features(model.encoder), model.head, labelled, None, 1) is None
 

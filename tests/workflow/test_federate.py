@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualproto_wsi.cli.main import main
-from dualproto_wsi.errors import DataError, OutputError, SettingsError
+from dualproto_wsi.errors import BundleInvalid, DataError, OutputError, SettingsError
 from dualproto_wsi.model.checkpoint import find_model, load_model, read_bundle, write_bundle
 from dualproto_wsi.settings import train_settings
 from dualproto_wsi.workflow.training.continuing import continued_settings
@@ -33,38 +33,60 @@ START = "0123456789abcdef"
 
 def make_site(folder: Path, name: str, positives: tuple[int, ...], shift: float = 0.0, **card) -> Path:
     """Write the built-in model with its tensors shifted, as a site that trained on it would send it."""
-    original, tensors = read_bundle(find_model("builtin"))
+    original = read_bundle(find_model("builtin"))
     training = {
-        **original.training,
+        **original.card.training,
         "started_from": START,
         "positives": dict(zip(NAMES, positives, strict=True)),
         **card.pop("training", {}),
     }
-    moved = {key: tensor + shift for key, tensor in tensors.items()}
+    moved = {key: tensor + shift for key, tensor in original.head.items()}
     local = folder / f"{name}-local.safetensors"
-    write_bundle(local, replace(original, training=training, **card), moved)
+    write_bundle(local, replace(original, card=replace(original.card, training=training, **card), head=moved))
     export_site(str(local), folder / f"{name}.safetensors", name)
     return folder / f"{name}.safetensors"
 
 
 def test_what_travels_names_no_patient(tmp_path: Path) -> None:
     site = make_site(tmp_path, "A", (5, 4, 3))
-    card, tensors = read_bundle(site)
-    original, _ = read_bundle(find_model("builtin"))
-    sent = site.read_bytes()
-    assert not [patient for patient in original.training["patients"] if patient.encode() in sent]
-    assert card.training["patients_trained_on"] == len(original.training["patients"]) > 0
-    assert card.training["positives"] == {"Tumor": 5, "Stroma": 4, "Lymphocyte": 3}
-    assert tensors.keys() == read_bundle(find_model("builtin"))[1].keys()
-    load_model(site)
+    bundle, original = read_bundle(site), read_bundle(find_model("builtin"))
+    sent, told = site.read_bytes(), bundle.card.training
+    assert not [patient for patient in original.card.training["patients"] if patient.encode() in sent]
+    assert told["patients_trained_on"] == len(original.card.training["patients"]) > 0
+    assert told["positives"] == {"Tumor": 5, "Stroma": 4, "Lymphocyte": 3}
+    assert bundle.head.keys() == original.head.keys()
+    assert not bundle.encoder
+
+
+def test_an_adapted_encoder_stays_and_is_found_again(tmp_path: Path) -> None:
+    sites = [make_site(tmp_path, "A", (1, 1, 1)), make_site(tmp_path, "B", (1, 1, 1), 1.0)]
+    with pytest.raises(BundleInvalid, match=r"A.safetensors: its encoder was adapted, but is not in the file; .*fed a"):
+        load_model(sites[0])
+    original = read_bundle(find_model("builtin"))
+    aggregate_sites(sites, tmp_path / "both.safetensors")
+    merged = read_bundle(tmp_path / "both.safetensors")
+    assert merged.encoder.keys() == original.encoder.keys()
+    assert all(torch.equal(merged.encoder[name], tensor) for name, tensor in original.encoder.items())
+    load_model(tmp_path / "both.safetensors")
+
+    other = {"encoder_hash": "f" * 16}
+    strange = [make_site(tmp_path, name, (1, 1, 1), **other) for name in "CD"]
+    out = tmp_path / "out.safetensors"
+    with pytest.raises(DataError, match=r"no built-in model holds the sites' encoder, compact with weights ffff.*--st"):
+        aggregate_sites(strange, out)
+    with pytest.raises(DataError, match=r"--start builtin: does not hold the sites' encoder"):
+        aggregate_sites(strange, out, "builtin")
+    card = replace(original.card, encoder_hash="f" * 16)
+    write_bundle(tmp_path / "start.safetensors", replace(original, card=card))
+    aggregate_sites(strange, out, str(tmp_path / "start.safetensors"))
+    assert read_bundle(out).encoder.keys() == original.encoder.keys()
 
 
 def test_weights_by_class_and_in_sum(tmp_path: Path) -> None:
     sites = [make_site(tmp_path, "A", (30, 0, 10), 0.0), make_site(tmp_path, "B", (10, 0, 50), 1.0)]
     out = tmp_path / "both.safetensors"
     card = aggregate_sites(sites, out)
-    start = read_bundle(find_model("builtin"))[1]
-    merged = read_bundle(out)[1]
+    start, merged = read_bundle(find_model("builtin")).head, read_bundle(out).head
     shift = (merged["bank.image"] - start["bank.image"]).reshape(3, -1)
     torch.testing.assert_close(shift.mean(1), torch.tensor([0.25, 0.6, 5 / 6]), atol=1e-5, rtol=0)
     other = merged["refiner.project.weight"] - start["refiner.project.weight"]
@@ -101,7 +123,12 @@ def trained(tmp_path_factory) -> dict[str, Path]:
         (root / site / "labels.csv").write_text("\n".join(lines) + "\n")
         own = {"data": {"layout": "table", "workers": 1}, "optimiser": {"epochs": 1}, "device": "cpu"}
         fresh = train_settings(
-            {**own, "head": {"text": False}, "validation": {"share": 0.0, "select": "last", "calibration": "none"}}
+            {
+                **own,
+                "encoder": {"adapt": 0.0},
+                "head": {"text": False},
+                "validation": {"share": 0.0, "select": "last", "calibration": "none"},
+            }
         )
         fresh = replace(fresh, data=replace(fresh.data, classes=NAMES))
         jobs = {
@@ -126,7 +153,7 @@ def test_trained_bundles_of_two_sites_become_one(trained, tmp_path, kind) -> Non
     sites = [send(trained[f"{site} {kind}"], site) for site in "AB"]
     card = aggregate_sites(sites, tmp_path / "both.safetensors")
     assert card.training["positives"] == {"Tumor": 5, "Stroma": 5, "Lymphocyte": 4}
-    cards = [read_bundle(site)[0] for site in sites]
+    cards = [read_bundle(site).card for site in sites]
     assert {c.training["started_from"] for c in cards} == {card.training["started_from"]}
     assert not any("patients" in c.training for c in cards)
     again = continued_settings({"continuing": {"model": str(tmp_path / "both.safetensors")}})
@@ -136,7 +163,7 @@ def test_trained_bundles_of_two_sites_become_one(trained, tmp_path, kind) -> Non
 def test_sites_that_started_apart_are_refused(trained, tmp_path) -> None:
     for one, other in (("A fresh", "B other seed"), ("A fresh", "B continued")):
         sites = [send(trained[one], "A"), send(trained[other], "B")]
-        with pytest.raises(DataError, match=r"(starting weights|head|descriptions) differ"):
+        with pytest.raises(DataError, match=r"(starting weights|encoder) differ"):
             aggregate_sites(sites, tmp_path / "out.safetensors")
 
 
@@ -205,12 +232,12 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_unknown_start_is_refused(tmp_path: Path) -> None:
-    card, tensors = read_bundle(find_model("builtin"))
-    training = {key: value for key, value in card.training.items() if key != "started_from"}
+    original = read_bundle(find_model("builtin"))
+    training = {key: value for key, value in original.card.training.items() if key != "started_from"}
     counts = dict(zip(NAMES, (1, 1, 1), strict=True))
     for name in "AB":
         local = tmp_path / f"{name}-local.safetensors"
-        write_bundle(local, replace(card, training=training), tensors)
+        write_bundle(local, replace(original, card=replace(original.card, training=training)))
         export_site(str(local), tmp_path / f"{name}.safetensors", name, counts)
     with pytest.raises(DataError, match=r"does not say what its training started from"):
         aggregate_sites([tmp_path / "A.safetensors", tmp_path / "B.safetensors"], tmp_path / "out.safetensors")

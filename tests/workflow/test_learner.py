@@ -13,7 +13,7 @@ from dualproto_wsi.data.images import LabelledImage
 from dualproto_wsi.model.encoder import build_encoder
 from dualproto_wsi.model.heads import build_head
 from dualproto_wsi.settings import OptimiserSettings, train_preset
-from dualproto_wsi.workflow.training.features import Features
+from dualproto_wsi.workflow.training.features import Features, zoomed_levels
 from dualproto_wsi.workflow.training.learner import rate_factor
 from dualproto_wsi.workflow.training.loss import Batch, Objective
 from dualproto_wsi.workflow.training.objective import diversity_loss
@@ -138,3 +138,17 @@ def test_half_precision_of_the_encoder_is_near(features):
         assert other.dtype == torch.float32
         assert 0 < float((one - other).abs().mean() / one.abs().mean()) < 0.05
     assert np.isfinite(rough[-1].numpy()).all()
+
+
+def test_levels_of_zoomed_images_lie_where_the_images_do(features):
+    dark = torch.ones(2, 3, 128, 128)
+    dark[:, :, :64, 64:] = 0.2
+    plain = zoomed_levels(features, dark, 0.0, torch.Generator())
+    assert all(torch.equal(one, other) for one, other in zip(plain, features.encode(dark), strict=True))
+    zoomed = [zoomed_levels(features, dark, 0.3, torch.Generator().manual_seed(seed)) for seed in range(4)]
+    for levels in zoomed:
+        assert [level.shape for level in levels] == [level.shape for level in plain]
+        corner, rest = levels[-1][0, :, 2:6, 10:14].mean((1, 2)), levels[-1][0, :, 10:14, 2:6].mean((1, 2))
+        for found, expected in ((corner, plain[-1][0, :, 2:6, 10:14]), (rest, plain[-1][0, :, 10:14, 2:6])):
+            assert torch.nn.functional.cosine_similarity(found, expected.mean((1, 2)), dim=0) > 0.9
+    assert not torch.allclose(zoomed[0][-1], zoomed[1][-1], atol=1e-3)

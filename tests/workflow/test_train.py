@@ -22,7 +22,8 @@ SETTINGS = replace(
     PLAIN,
     data=replace(PLAIN.data, crop_sizes=(48, 64), window_px=128),
     optimiser=replace(PLAIN.optimiser, epochs=8, batch_size=4),
-    augment=replace(PLAIN.augment, stain=0.05),
+    encoder=replace(PLAIN.encoder, adapt=0.0),
+    augment=replace(PLAIN.augment, stain=0.05, tone=0.0, blur=0.0, zoom=0.0),
     validation=replace(PLAIN.validation, folds=0),
     device="cpu",
 )

@@ -22,13 +22,17 @@ from dualproto_wsi.settings import TrainSettings, to_data, to_toml, train_settin
 from dualproto_wsi.workflow.listener import TrainListener
 from dualproto_wsi.workflow.training.train import TrainFiles, train_model
 
-PLAIN = {"augment": {"stain": 0.0, "alike": False}, "objective": {"steadiness": 0.0, "absence": 0.0}}
+STILL = {"alike": False, "stain": 0.0, "tone": 0.0, "blur": 0.0, "zoom": 0.0}
+ADAPTED = {"encoder": {"adapt": 0.2}, "augment": {"tone": 0.1, "blur": 0.5, "zoom": 0.2}}
+PLAIN = {"augment": STILL, "objective": {"steadiness": 0.0, "absence": 0.0}}
 
 
 def settings(**changes: Any) -> TrainSettings:
     """Return settings without a text side, for tiles."""
     base: dict[str, Any] = {
         "data": {"layout": "bcss-wsss", "workers": 2},
+        "encoder": {"adapt": 0.0},
+        "augment": {"tone": 0.0, "blur": 0.0, "zoom": 0.0},
         "head": {"text": False},
         "optimiser": {"epochs": 4, "batch_size": 8, "warm_up": 4},
         "device": "cpu",
@@ -64,9 +68,13 @@ class StopAfter(TrainListener):
             raise Stop
 
 
-@pytest.mark.parametrize("changes", [{}, {"validation": {"split": "", "select": "last", "folds": 2}}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"validation": {"split": "", "select": "last", "folds": 2}}, ADAPTED],
+    ids=["split", "folds", "adapted"],
+)
 def test_a_training_that_was_stopped_goes_on(tiles: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
-    chosen = settings(**changes, augment={"stain": 0.05})
+    chosen = settings(**changes)
     whole, stopped = tmp_path / "whole" / "a.safetensors", tmp_path / "stopped" / "a.safetensors"
     train_model(tiles, whole, chosen)
     for epochs in (1, 3):

@@ -20,13 +20,16 @@ from dualproto_wsi.settings import TrainSettings, train_settings
 from dualproto_wsi.workflow.listener import TrainListener
 from dualproto_wsi.workflow.training.train import TrainFiles, TrainReport, train_model
 
-PLAIN = {"augment": {"stain": 0.0, "alike": False}, "objective": {"steadiness": 0.0, "absence": 0.0}}
+STILL = {"alike": False, "stain": 0.0, "tone": 0.0, "blur": 0.0, "zoom": 0.0}
+PLAIN = {"augment": STILL, "objective": {"steadiness": 0.0, "absence": 0.0}}
 
 
 def settings(**changes: Any) -> TrainSettings:
     """Return settings without a text side, for tiles."""
     base: dict[str, Any] = {
         "data": {"layout": "bcss-wsss", "workers": 2},
+        "encoder": {"adapt": 0.0},
+        "augment": {"tone": 0.0, "blur": 0.0, "zoom": 0.0},
         "head": {"text": False},
         "optimiser": {"epochs": 4, "batch_size": 8, "warm_up": 4, "learning_rate": 4e-3},  # few steps: large ones
         "device": "cpu",

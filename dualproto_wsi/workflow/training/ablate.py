@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -37,15 +38,16 @@ class Row:
     ----------
     name : str
     figures : dict of str to list of float
-        Of :data:`MEASURES`, one a seed; a measure that the data does not give is absent.
+        Of :data:`MEASURES`, one a seed; a measure that the data does not give is absent, and so is one of a seed for
+        which it is not defined, such as the mean IoU where a class is neither there nor found.
     """
 
     name: str
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, measure: str, value: float | None) -> None:
-        """Take a seed's figure; None: there is none."""
-        if value is not None:
+        """Take a seed's figure; None or NaN: there is none."""
+        if value is not None and not isnan(value):
             self.figures.setdefault(measure, []).append(value)
 
     def told(self, measure: str) -> str:

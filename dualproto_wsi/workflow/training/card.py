@@ -81,8 +81,10 @@ def without_paths(settings: TrainSettings) -> TrainSettings:
     """Return settings without the paths of a machine."""
     continuing = settings.continuing
     if continuing.model:
-        model, corrections = Path(continuing.model).name, Path(continuing.corrections).name
-        continuing = replace(continuing, model=model, corrections=corrections)
+        model, corrections, replay = (
+            Path(path).name for path in (continuing.model, continuing.corrections, continuing.replay)
+        )
+        continuing = replace(continuing, model=model, corrections=corrections, replay=replay)
     encoder = replace(settings.encoder, weights="", tokenizer="", cache="")
     return replace(settings, encoder=encoder, continuing=continuing)
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from dualproto_wsi.data.checks import check_patients
 from dualproto_wsi.data.images import Dataset
+from dualproto_wsi.data.layouts import read_dataset
 from dualproto_wsi.errors import DataError, SettingsError
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.checkpoint import find_model, load_model, read_card
@@ -68,11 +70,14 @@ class First:
     Parameters
     ----------
     card : ModelCard
+    encoder : ImageEncoder
+        Frozen, on the device to train on.
     head : Head
-        In evaluation mode, on the encoder's device.
+        In evaluation mode, there too.
     """
 
     card: ModelCard
+    encoder: ImageEncoder
     head: Head
 
     @property
@@ -83,15 +88,15 @@ class First:
         return FixedText(torch.zeros(len(self.card.classes) * self.card.descriptions, self.card.head.text_dim))
 
 
-def read_first(settings: TrainSettings, encoder: ImageEncoder) -> First:
+def read_first(settings: TrainSettings, device: torch.device) -> First:
     """Load what a training goes on from.
 
     Parameters
     ----------
     settings : TrainSettings
         As of :func:`continued_settings`.
-    encoder : ImageEncoder
-        Of the settings, on the device to train on.
+    device : torch.device
+        To train on.
 
     Raises
     ------
@@ -108,8 +113,9 @@ def read_first(settings: TrainSettings, encoder: ImageEncoder) -> First:
             raise SettingsError(
                 f"{key} is {found!r}, but the model that is continued, {name}, has {needed!r}; use that"
             )
-    model = load_model(name, encoder=encoder)
-    return First(card, model.head.to(encoder.mean.device).eval())
+    weights = settings.encoder.weights
+    model = load_model(name, Path(weights) if weights else None).to(device)
+    return First(card, model.encoder, model.head.eval())
 
 
 def continued_settings(data: Mapping[str, Any], where: str = "settings") -> TrainSettings:
@@ -228,9 +234,13 @@ def read_data(
     if not settings.continuing.model:
         return read_splits(root, settings), Corrected()
     card = read_card(find_model(settings.continuing.model))
+    replayed = _read_replayed(settings, card)
+    seen = _patients(card) | {*(replayed.patients if replayed else ())}
     if not settings.continuing.corrections:
-        splits = read_splits(root, settings, card.classes, _patients(card))
+        splits = replace(read_splits(root, settings, card.classes, seen), replayed=replayed)
         _check_mpp(splits.train, card)
+        if replayed and splits.held_out:
+            check_patients(replayed, splits.held_out)
         return splits, Corrected()
     corrected = Corrected()
     if processes.leads:
@@ -238,8 +248,20 @@ def read_data(
         corrected = Corrected(tuple(slides), tuple(unmatched))
     processes.wait()
     of_tiles = replace(settings, data=replace(settings.data, mpp=None))
-    splits = read_splits(folder.tiles, of_tiles, card.classes, _patients(card))
-    return replace(splits, train=replace(splits.train, name="corrections of slides")), corrected
+    splits = read_splits(folder.tiles, of_tiles, card.classes, seen)
+    return replace(splits, train=replace(splits.train, name="corrections of slides"), replayed=replayed), corrected
+
+
+def _read_replayed(settings: TrainSettings, card: ModelCard) -> Dataset | None:
+    """Read what the model learned from before."""
+    chosen = settings.continuing
+    if not chosen.replay:
+        return None
+    recipe = _recipe(card, chosen.model).data
+    layout = chosen.replay_layout or recipe.layout
+    dataset = read_dataset(Path(chosen.replay), layout, recipe.split, card.classes)
+    _check_mpp(dataset, card)
+    return dataset
 
 
 def _patients(card: ModelCard) -> frozenset[str]:

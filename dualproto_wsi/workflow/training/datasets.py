@@ -32,17 +32,20 @@ class Splits:
         Of patients in neither of them.
     left_out : tuple of str
         Patients of the test split that are in one of them, or that the model knows from before; not in ``test``.
+    replayed : Dataset or None
+        What a model that is continued has learned before, and learns again beside ``train``.
     """
 
     train: Dataset
     held_out: Dataset | None
     test: Dataset | None
     left_out: tuple[str, ...]
+    replayed: Dataset | None = None
 
     def sha256(self) -> str:
         """Return a hash of what is learned from and held out: names and sizes of the files, and labels."""
         return data_sha256(
-            [[_describe(image) for image in part.images] for part in (self.train, self.held_out) if part]
+            [[_describe(image) for image in part.images] for part in (self.train, self.held_out, self.replayed) if part]
         )
 
 

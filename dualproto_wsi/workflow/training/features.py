@@ -1,13 +1,16 @@
-"""What the frozen encoder makes of windows, computed anew or kept on disk."""
+"""What the encoder makes of windows, computed anew or kept on disk."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -38,6 +41,11 @@ class Features:
         self.encoder = encoder
         self.precision = precision
 
+    @classmethod
+    def copy_of(cls, other: Features) -> Self:
+        """Return the same with an encoder of its own, whose weights can change."""
+        return cls(deepcopy(other.encoder), other.precision)
+
     @property
     def device(self) -> torch.device:
         """Where the encoder is."""
@@ -50,6 +58,33 @@ class Features:
             return self.encoder.encode(images)
         with torch.autocast(self.device.type, dtype=DTYPES[self.precision]):
             return [level.float() for level in self.encoder.encode(images)]
+
+
+def zoomed_levels(features: Features, images: Tensor, strength: float, generator: torch.Generator) -> list[Tensor]:
+    """Return the levels of images that are shown larger or smaller, on the grid of the images as they are.
+
+    Parameters
+    ----------
+    features : Features
+    images : Tensor of float32, shape (N, 3, side, side)
+        RGB, 0…1.
+    strength : float
+        Their size is multiplied by e to the power of ± strength, all alike; 0 changes nothing.
+    generator : torch.Generator
+        Source of chance, on the CPU.
+
+    Returns
+    -------
+    list of Tensor of float32, shape (N, C, side / grid_px, side / grid_px)
+    """
+    if strength == 0:
+        return features.encode(images)
+    encoder, side = features.encoder, images.shape[-1]
+    factor = float(torch.exp((2 * torch.rand((), generator=generator) - 1) * strength))
+    shown = max(1, round(side * factor / encoder.step_px)) * encoder.step_px
+    levels = features.encode(F.interpolate(images, (shown, shown), mode="bilinear", antialias=True))
+    cells = side // encoder.grid_px
+    return [F.interpolate(level, (cells, cells), mode="bilinear", align_corners=False) for level in levels]
 
 
 class FeatureCache:

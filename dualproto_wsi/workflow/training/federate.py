@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dualproto_wsi.errors import DataError, OutputError, SettingsError
 from dualproto_wsi.model.card import ModelCard, PresenceGate
-from dualproto_wsi.model.checkpoint import find_model, read_bundle, write_bundle
+from dualproto_wsi.model.checkpoint import Bundle, find_model, list_models, read_bundle, write_bundle
 from dualproto_wsi.model.heads import CLASS_TENSORS
 from dualproto_wsi.workflow.training.card import POSITIVES, STARTED_FROM
 
@@ -36,19 +36,19 @@ class Site:
     path : Path
         The bundle.
     card : ModelCard
-    tensors : dict of str to Tensor
-        The head's.
+    head : mapping of str to Tensor
+        Its state.
     """
 
     path: Path
     card: ModelCard
-    tensors: dict[str, Tensor]
+    head: Mapping[str, Tensor]
 
     @classmethod
     def read(cls, path: Path) -> Site:
         """Read one; errors as for :func:`~dualproto_wsi.model.checkpoint.read_bundle`."""
-        card, tensors = read_bundle(path)
-        return cls(path, card, tensors)
+        bundle = read_bundle(path)
+        return cls(path, bundle.card, bundle.head)
 
     @property
     def name(self) -> str:
@@ -62,15 +62,15 @@ class Site:
         return np.array([counts[name] for name in self.card.classes.names], np.float64)
 
 
-def export_site(bundle: str, out: Path, site: str, positives: Mapping[str, int] | None = None) -> int:
+def export_site(model: str, out: Path, site: str, positives: Mapping[str, int] | None = None) -> int:
     """Write what a site sends: the head, and a card without patients and file names.
 
     Parameters
     ----------
-    bundle : str
+    model : str
         A bundle, or a built-in model's name.
     out : Path
-        ``.safetensors``; an ordinary bundle.
+        ``.safetensors``; a bundle, but without its encoder where that was adapted: all sites have the same.
     site : str
         What the site is called.
     positives : mapping of str to int, or None
@@ -88,20 +88,21 @@ def export_site(bundle: str, out: Path, site: str, positives: Mapping[str, int] 
     OutputError
         If `out` is the bundle itself, or does not end in ``.safetensors``.
     """
-    path = find_model(bundle)
+    path = find_model(model)
     if out.suffix != ".safetensors" or out.resolve() == path.resolve():
         raise OutputError(f"{out}: must end in .safetensors and not be the model itself; choose another -o")
-    card, tensors = read_bundle(path)
+    bundle = read_bundle(path)
+    card = bundle.card
     counts = positives if positives is not None else card.training.get(POSITIVES)
     _check_positives(path, card, counts)
     training = {key: card.training[key] for key in KEPT if key in card.training}
     training |= {"site": site, POSITIVES: dict(counts or {}), "patients_trained_on": len(_patients(card))}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_bundle(out, replace(card, training=training, scores=_nameless(card.scores)), tensors)
+    write_bundle(out, Bundle(replace(card, training=training, scores=_nameless(card.scores)), bundle.head))
     return out.stat().st_size
 
 
-def aggregate_sites(paths: Sequence[Path], out: Path) -> ModelCard:
+def aggregate_sites(paths: Sequence[Path], out: Path, start: str = "") -> ModelCard:
     """Average the heads of several sites into one bundle.
 
     Parameters
@@ -110,6 +111,9 @@ def aggregate_sites(paths: Sequence[Path], out: Path) -> ModelCard:
         Two or more, each from :func:`export_site`.
     out : Path
         The bundle to write, ``.safetensors``.
+    start : str
+        Bundle or built-in model that all started from, for its encoder where that was adapted; empty: the built-in
+        model with the sites' encoder.
 
     Returns
     -------
@@ -119,7 +123,7 @@ def aggregate_sites(paths: Sequence[Path], out: Path) -> ModelCard:
     Raises
     ------
     DataError
-        If there are fewer than two, one occurs twice, or they do not fit together.
+        If there are fewer than two, one occurs twice, or they do not fit together, or their encoder is not at hand.
     OutputError
         If `out` does not end in ``.safetensors``.
     """
@@ -132,11 +136,24 @@ def aggregate_sites(paths: Sequence[Path], out: Path) -> ModelCard:
         _check_fit(sites[0], site)
     _check_names(sites)
     positives = np.stack([site.positives for site in sites])
-    tensors = average([site.tensors for site in sites], positives)
+    head = average([site.head for site in sites], positives)
     card = _average_card(out.stem, sites, positives)
+    encoder = _find_encoder(card, start) if card.adapted_from else {}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_bundle(out, card, tensors)
+    write_bundle(out, Bundle(card, head, encoder))
     return card
+
+
+def _find_encoder(card: ModelCard, start: str) -> Mapping[str, Tensor]:
+    """Return the weights of the sites' adapted encoder."""
+    for name in [start] if start else list_models():
+        bundle = read_bundle(find_model(name))
+        if bundle.card.encoder_hash == card.encoder_hash and bundle.encoder:
+            return bundle.encoder
+    wanted = f"the sites' encoder, {card.encoder} with weights {card.encoder_hash}, which was adapted"
+    if start:
+        raise DataError(f"--start {start}: does not hold {wanted}; name the bundle that all sites started from")
+    raise DataError(f"no built-in model holds {wanted}; name the bundle that all sites started from with --start")
 
 
 def average(heads: Sequence[Mapping[str, Tensor]], positives: NDArray[np.float64]) -> dict[str, Tensor]:
@@ -235,7 +252,7 @@ def _check_fit(one: Site, other: Site) -> None:
             )
         if POSITIVES not in site.card.training:
             raise DataError(f"{site.path}: no export of a site; make one with `dualproto-wsi fed export`")
-    shapes = [{name: tuple(tensor.shape) for name, tensor in site.tensors.items()} for site in (one, other)]
+    shapes = [{name: tuple(tensor.shape) for name, tensor in site.head.items()} for site in (one, other)]
     if shapes[0] != shapes[1]:
         raise DataError(f"{one.path.name} and {other.path.name}: their heads have other tensors; export them again")
 

@@ -17,6 +17,7 @@ from dualproto_wsi.errors import DataError
 from dualproto_wsi.model.heads import Head
 from dualproto_wsi.settings import ValidationSettings
 from dualproto_wsi.workflow.training.checkpoints import TrainingFolder
+from dualproto_wsi.workflow.training.features import Features
 from dualproto_wsi.workflow.training.held_out import Measures, predict
 from dualproto_wsi.workflow.training.learner import Learner, Teaching
 from dualproto_wsi.workflow.training.log import Row, TrainingLog
@@ -38,6 +39,8 @@ class Fitted:
     ----------
     head : Head
         In evaluation mode.
+    features : Features
+        The encoder that the head goes with.
     epochs : int
         That it took.
     kept : int
@@ -49,6 +52,7 @@ class Fitted:
     """
 
     head: Head
+    features: Features
     epochs: int
     kept: int
     seconds: float
@@ -151,7 +155,10 @@ class Fitter:
             learner.load_weights(course.weights)
         self._teaching.processes.wait()
         seconds = sum(row["seconds"] for row in course.rows)
-        return Fitted(learner.ready(), len(course.rows), course.kept, seconds, learner.started_from)
+        head, features = learner.ready(), learner.features
+        if settings.encoder.adapt:
+            features.encoder.settle()
+        return Fitted(head, features, len(course.rows), course.kept, seconds, learner.started_from)
 
     def _resume(self, title: str, learner: Learner) -> Course:
         course = Course(self._teaching.settings.validation)
@@ -169,7 +176,7 @@ class Fitter:
         head, chance = learner.ready(), torch.get_rng_state()
         measures = Measures(teaching.names, average=teaching.settings.objective.pooling == "average")
         threads = teaching.settings.data.workers
-        for held in predict(teaching.features, head, self._held_out, teaching.cache, threads):
+        for held in predict(learner.features, head, self._held_out, teaching.cache, threads):
             measures.add(held)
         torch.set_rng_state(chance)
         learner.go_on()

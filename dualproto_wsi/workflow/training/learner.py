@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dualproto_wsi.data.augment import jitter_stain
+from dualproto_wsi.data.augment import jitter_sharpness, jitter_stain, jitter_tone
 from dualproto_wsi.model.encoder import hash_tensors
 from dualproto_wsi.model.head import DualProtoHead
 from dualproto_wsi.model.heads import Head, build_head
 from dualproto_wsi.model.released import start_as_released
 from dualproto_wsi.settings import OptimiserSettings, TrainSettings
-from dualproto_wsi.workflow.training.features import FeatureCache, Features
+from dualproto_wsi.workflow.training.features import FeatureCache, Features, zoomed_levels
 from dualproto_wsi.workflow.training.keeping import make_keeper
 from dualproto_wsi.workflow.training.loss import TERMS, Batch, Objective
 from dualproto_wsi.workflow.training.objective import class_weights
@@ -39,7 +39,7 @@ class Teaching:
     names : tuple of str
         The K classes.
     features : Features
-        The frozen encoder, on the device to train on.
+        The encoder, on the device to train on; where it is adapted, every fit adapts one of its own from it.
     text : TextSide
         On the same device; every fit begins with it as it was first.
     cache : FeatureCache or None
@@ -72,6 +72,8 @@ class Learner:
     Attributes
     ----------
     head : DualProtoHead or CamHead
+    features : Features
+        The encoder: that of the teaching, or this fit's own.
     started_from : str
         Hash of its first weights: heads of several sites can be averaged where it is the same.
 
@@ -82,7 +84,8 @@ class Learner:
     """
 
     def __init__(self, teaching: Teaching, samples: Sequence[Sample], text_start: dict[str, Tensor]) -> None:
-        settings, features = teaching.settings, teaching.features
+        settings, adapt = teaching.settings, teaching.settings.encoder.adapt
+        features = self.features = Features.copy_of(teaching.features) if adapt else teaching.features
         self._teaching, self._samples = teaching, samples
         first, crops = teaching.first, [s.crops for s in samples]
         weights = class_weights(crops, teaching.names, settings.objective.balance, partial=first is not None)
@@ -92,9 +95,12 @@ class Learner:
         self._text.load_state_dict(text_start)
         self.head = deepcopy(first).requires_grad_() if first else _new_head(teaching)
         self.started_from = hash_tensors(self.head.state_dict().items(), "head 1")
-        self._parameters = [*self.head.parameters(), *self._text.parameters()]
         rates = settings.optimiser
-        self._optimiser = torch.optim.AdamW(self._parameters, lr=rates.learning_rate, weight_decay=rates.weight_decay)
+        self._optimiser = torch.optim.AdamW(
+            [*self.head.parameters(), *self._text.parameters()], lr=rates.learning_rate, weight_decay=rates.weight_decay
+        )
+        if adapt:  # weights that are worth keeping are not drawn towards 0
+            self._optimiser.add_param_group({"params": features.encoder.thaw(), "weight_decay": 0.0})
         keep, keeper = settings.continuing.keep, None
         if first and keep:
             keeper = make_keeper(features, first, samples, teaching.cache, settings.data.workers)
@@ -127,18 +133,20 @@ class Learner:
         return {**dict(zip(TERMS, means.tolist(), strict=True)), "learning_rate": rate}
 
     def _step(self, step: Step, loaded: Sequence[Any], share: float) -> Tensor:
-        settings = self._teaching.settings.optimiser
-        for group in self._optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate_factor(settings, self._done, self._total)
+        settings, groups = self._teaching.settings.optimiser, self._optimiser.param_groups
+        rate = settings.learning_rate * rate_factor(settings, self._done, self._total)
+        for group, relative in zip(groups, (1.0, self._teaching.settings.encoder.adapt), strict=False):
+            group["lr"] = rate * relative
         self._optimiser.zero_grad()
         values = torch.zeros(len(TERMS), dtype=torch.float64)
         if step.chosen:
             terms = self._objective(self.head, self._text(), self._batch(step, loaded, share))
             terms["loss"].backward()  # type: ignore[no-untyped-call]
             values = torch.stack([terms[name].detach().double() for name in TERMS]).cpu()
-        self._teaching.processes.add_gradients(self._parameters)
-        if settings.gradient_norm:
-            torch.nn.utils.clip_grad_norm_(self._parameters, settings.gradient_norm)
+        for group in groups:
+            self._teaching.processes.add_gradients(group["params"])
+            if settings.gradient_norm:
+                torch.nn.utils.clip_grad_norm_(group["params"], settings.gradient_norm)
         self._optimiser.step()
         self._done += 1
         return values
@@ -152,14 +160,17 @@ class Learner:
         return [partial(self._reader.window, i, origin) for i, origin in places]
 
     def _batch(self, step: Step, loaded: Sequence[Any], share: float) -> Batch:
-        samples, features = [self._samples[i] for i in step.chosen], self._teaching.features
+        samples, features = [self._samples[i] for i in step.chosen], self.features
         if self._teaching.cache:
             levels = [torch.stack(level).to(features.device).float() for level in zip(*loaded, strict=True)]
             return Batch(samples, step, None, levels, share)
         chance = torch.Generator().manual_seed(step.stain_seed)
         images = turn(loaded, step.orientations).to(features.device)
-        images = jitter_stain(images, self._teaching.settings.augment.stain, chance)
-        return Batch(samples, step, images, features.encode(images), share)
+        augment = self._teaching.settings.augment
+        images = jitter_stain(images, augment.stain, chance)
+        images = jitter_tone(images, augment.tone, chance)
+        images = jitter_sharpness(images, augment.blur, chance)
+        return Batch(samples, step, images, zoomed_levels(features, images, augment.zoom, chance), share)
 
     def ready(self) -> Head:
         """Return the head as it is used after training: in evaluation mode, with its merge and the text features."""
@@ -174,17 +185,23 @@ class Learner:
     def _use_merge(self, merge: str) -> None:
         self.head.settings = replace(self._teaching.settings.head, merge=merge)
 
+    @property
+    def _parts(self) -> dict[str, nn.Module]:
+        """What learns."""
+        parts: dict[str, nn.Module] = {"head": self.head, "text": self._text}
+        return parts | ({"encoder": self.features.encoder} if self._teaching.settings.encoder.adapt else {})
+
     def weights(self) -> dict[str, dict[str, Tensor]]:
-        """Return a copy of the weights of head and text side, on the CPU."""
-        parts = {"head": self.head, "text": self._text}
+        """Return a copy of the weights of all that learns, on the CPU."""
         return {
-            name: {k: v.detach().cpu().clone() for k, v in part.state_dict().items()} for name, part in parts.items()
+            name: {k: v.detach().cpu().clone() for k, v in part.state_dict().items()}
+            for name, part in self._parts.items()
         }
 
     def load_weights(self, weights: dict[str, dict[str, Tensor]]) -> None:
         """Take weights that :meth:`weights` returned."""
-        self.head.load_state_dict(weights["head"])
-        self._text.load_state_dict(weights["text"])
+        for name, part in self._parts.items():
+            part.load_state_dict(weights[name])
 
     def state(self) -> dict[str, Any]:
         """Return all that the next epoch depends on: tensors, numbers and text."""

@@ -62,7 +62,7 @@ class Objective:
     weights : Tensor of float32, shape (sizes, K)
         Of crops that hold a class, as of :func:`~dualproto_wsi.workflow.training.objective.class_weights`.
     features : Features
-        The frozen encoder; it sees the moved windows.
+        The encoder; it sees the moved windows.
     keeper : Keeper or None
         Keeps the map on images without a label; None: nothing is to stay.
     keep : float

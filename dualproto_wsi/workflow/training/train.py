@@ -15,7 +15,7 @@ from dualproto_wsi.errors import DataError, SettingsError
 from dualproto_wsi.model.card import ModelCard
 from dualproto_wsi.model.checkpoint import save_bundle
 from dualproto_wsi.model.encoder import ImageEncoder, build_encoder, hash_tensors
-from dualproto_wsi.model.heads import Head, prototype_cosines
+from dualproto_wsi.model.heads import prototype_cosines
 from dualproto_wsi.model.segmenter import DualProtoSegmenter
 from dualproto_wsi.settings import TrainSettings, to_data
 from dualproto_wsi.stats.metrics import ConfusionMatrix
@@ -44,6 +44,7 @@ _PATHS = (
     ("encoder", "tokenizer"),
     ("continuing", "model"),
     ("continuing", "corrections"),
+    ("continuing", "replay"),
 )
 """Settings that do not decide the result; what lies in the files is told by hashes of its own."""
 
@@ -107,7 +108,9 @@ def train_model(
     text: TextSide | None = None,
     files: TrainFiles | None = None,
 ) -> TrainReport:
-    """Train a head on a frozen encoder and write it as a bundle; a new head, or that of a model that is continued.
+    """Train a head and write it as a bundle; a new head, or that of a model that is continued.
+
+    The encoder is frozen, or adapted with the head where the settings say so; then every fold adapts its own.
 
     Points of the data decide which classes a crop holds, and score the result. Where in a crop they lie is used by the
     calibration ``points`` alone; masks are used by the selection ``masks`` alone, and for scores.
@@ -147,8 +150,9 @@ def train_model(
         folder = TrainingFolder(files.checkpoint or output.with_name(f"{output.name}.training"), processes.leads)
         with folder.locked():
             splits, corrected = read_data(root, settings, folder, processes)
-            encoder = build_encoder(settings.encoder.name, _path(settings.encoder.weights)).to(device)
-            first = read_first(settings, encoder) if settings.continuing.model else None
+            first = read_first(settings, device) if settings.continuing.model else None
+            encoder = first.encoder if first else build_encoder(settings.encoder.name, _path(settings.encoder.weights))
+            encoder = encoder.to(device)
             teaching = _teaching(settings, splits, processes, encoder, text, first)
             job = _Job(teaching, splits, listener, first)
             folder.begin(_identity(teaching, splits), files.force)
@@ -212,11 +216,17 @@ class _Job:
         self._teaching, self._splits, self._listener, self._first = teaching, splits, listener, first
         settings = teaching.settings
         min_share = MIN_SHARE if settings.continuing.corrections else None
-        self._samples, self._held_out, self._test = (
+        self._samples, self._held_out, self._test, self._replayed = (
             make_samples(part, settings.data, teaching.features.encoder.step_px, min_share) if part else []
-            for part in (splits.train, splits.held_out, splits.test)
+            for part in (splits.train, splits.held_out, splits.test, splits.replayed)
         )
         self._fits: dict[str, Fitted] = {}
+        sizes = {len(part[0].crops) for part in (self._samples, self._replayed) if part}
+        if len(sizes) > 1:
+            raise SettingsError(
+                f"continuing.replay is {settings.continuing.replay!r}: of its images and the new ones some have labels "
+                "of crops, the others of whole images; set data.crop_sizes to [] to learn from whole images alone"
+            )
         check_truth(self._samples, self._held_out, teaching.settings.validation)
         if self._samples[0].whole:
             if not first:  # a head that is there knows the classes already
@@ -236,48 +246,53 @@ class _Job:
         card = make_card(name, settings, teaching.features.encoder, splits.train, self._samples)
         fitter = Fitter(teaching, self._held_out, folder, log)
         held, parts = self._cross_validate(fitter)
-        head = self._fit(fitter, "final", range(len(self._samples)))
+        final = self._fit(fitter, "final", range(len(self._samples)))
         if self._held_out:
-            held = list(self._predict(head, spread(self._held_out), teaching.cache))
+            held = list(self._predict(final, spread(self._held_out), teaching.cache))
         verdict = judge(held, parts, teaching.names, settings.validation, self._first.card if self._first else None)
         test = None
         if self._test:
             test = Measures(teaching.names, verdict.calibration, average=settings.objective.pooling == "average")
-            for one in self._predict(head, self._test, None):
+            for one in self._predict(final, self._test, None):
                 test.add(one)
         kept = selection(settings.validation, splits.held_out)
         took = effort(self._fits, teaching.features, teaching.processes.count)
-        started_from = self._fits["final"].started_from
         if self._first:
-            card = continue_card(card, self._first, started_from)
+            card = continue_card(card, self._first, final.started_from)
+        encoder = final.features.encoder
         card = replace(
             card,
+            encoder_hash=encoder.hash,
+            adapted_from=encoder.adapted_from,
             temperature=verdict.calibration.temperature,
             bias=verdict.calibration.bias,
             gate=verdict.gate,
             scores=verdict.to_json(settings) | split_scores(test, splits, settings),
             training=card.training
-            | {STARTED_FROM: started_from, "selection": kept, "effort": took}
-            | {"prototype_cosines": prototype_cosines(head, teaching.names)},
+            | {STARTED_FROM: final.started_from, "selection": kept, "effort": took}
+            | {"prototype_cosines": prototype_cosines(final.head, teaching.names)},
         )
         report = TrainReport(card, verdict.folds, test, splits.left_out)
-        return report, DualProtoSegmenter(teaching.features.encoder, head, card)
+        return report, DualProtoSegmenter(encoder, final.head, card)
 
     def _fill_cache(self) -> None:
         if self._teaching.cache and self._teaching.processes.leads:
             settings, done = self._teaching.settings, self._listener.features_done
             orientations = range(settings.augment.orientations)
-            self._teaching.cache.fill(self._samples, orientations, settings.data.workers, done)
+            self._teaching.cache.fill([*self._samples, *self._replayed], orientations, settings.data.workers, done)
             self._teaching.cache.fill(self._held_out, [0], settings.data.workers, done)
         self._teaching.processes.wait()
 
-    def _fit(self, fitter: Fitter, title: str, chosen: Sequence[int]) -> Head:
+    def _fit(self, fitter: Fitter, title: str, chosen: Sequence[int]) -> Fitted:
         self._listener.fit_started(title, self._teaching.settings.optimiser.epochs)
-        self._fits[title] = fitter.fit(title, [self._samples[i] for i in chosen], self._listener.epoch_done)
-        return self._fits[title].head
+        away = {sample.image.patient for i, sample in enumerate(self._samples) if i not in set(chosen)}
+        again = [sample for sample in self._replayed if sample.image.patient not in away]
+        samples = [self._samples[i] for i in chosen] + again
+        self._fits[title] = fitter.fit(title, samples, self._listener.epoch_done)
+        return self._fits[title]
 
-    def _predict(self, head: Head, samples: Sequence[Sample], cache: FeatureCache | None) -> Iterator[HeldOut]:
-        return predict(self._teaching.features, head, samples, cache, self._teaching.settings.data.workers)
+    def _predict(self, fitted: Fitted, samples: Sequence[Sample], cache: FeatureCache | None) -> Iterator[HeldOut]:
+        return predict(fitted.features, fitted.head, samples, cache, self._teaching.settings.data.workers)
 
     def _cross_validate(self, fitter: Fitter) -> tuple[list[HeldOut], list[list[int]]]:
         """Return images as a head says that was fitted without their patients, and the folds, by positions of these."""
@@ -288,9 +303,9 @@ class _Job:
         folds = patient_folds([s.image.patient for s in self._samples], count, settings.seed)
         scored, found = spread(range(len(self._samples))), dict[int, HeldOut]()
         for number, fold in enumerate(folds, start=1):
-            head = self._fit(fitter, f"fold {number}/{count}", sorted(set(range(len(self._samples))) - set(fold)))
+            fitted = self._fit(fitter, f"fold {number}/{count}", sorted(set(range(len(self._samples))) - set(fold)))
             part = [i for i in fold if i in scored]
-            heard = self._predict(head, [self._samples[i] for i in part], self._teaching.cache)
+            heard = self._predict(fitted, [self._samples[i] for i in part], self._teaching.cache)
             found |= zip(part, heard, strict=True)
         place = {i: position for position, i in enumerate(scored)}
         return [found[i] for i in scored], [[place[i] for i in fold if i in place] for fold in folds]
