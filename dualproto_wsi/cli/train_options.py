@@ -69,7 +69,7 @@ _OPTIONS = (
         "continuing.model",
         metavar="MODEL",
         help="Start from this bundle or built-in model: its encoder, classes, descriptions, head, recipe and "
-        "calibration; half its learning rate, and 10 epochs.",
+        "calibration; a quarter of its learning rate (half with --replay), and 10 epochs.",
     ),
     _field(
         "--corrections",

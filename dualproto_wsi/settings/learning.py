@@ -155,7 +155,7 @@ class ContinueSettings:
     """
 
     model: str = ""
-    keep: float = 1.0
+    keep: float = 3.0
     corrections: str = ""
     reviewed: bool = False
     windows: int = 100

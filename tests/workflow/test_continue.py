@@ -61,7 +61,8 @@ def test_what_the_model_decides_and_what_is_gentler():
     assert (settings.data.vocabulary, settings.data.classes, settings.data.layout) == ("", (), "table")
     recipe = card.training["settings"]
     rate = recipe["optimiser"]["learning_rate"] if "optimiser" in recipe else TrainSettings().optimiser.learning_rate
-    assert settings.optimiser.learning_rate == pytest.approx(rate / 2)
+    assert settings.optimiser.learning_rate == pytest.approx(rate / 4)
+    assert continued(replay="data").optimiser.learning_rate == pytest.approx(rate / 2)
     assert continued_settings({"continuing": {"model": "builtin"}}).optimiser.epochs == 10
     assert (settings.validation.folds, settings.validation.share, settings.validation.calibration) == (0, 0, "none")
     given = {"continuing": {"model": "builtin"}, "optimiser": {"learning_rate": 0.5}, "validation": {"folds": 2}}

@@ -81,7 +81,7 @@ def settings(corrections: Path, epochs: int = 3, **continuing: object) -> TrainS
         {
             "continuing": {"model": "builtin", "corrections": str(corrections), **windows, **continuing},
             "data": {"window_px": 128, "workers": 1},
-            "optimiser": {"epochs": epochs},
+            "optimiser": {"epochs": epochs, "learning_rate": 2e-3},  # few steps: large ones
             "objective": {"steadiness": 0.0},
             "device": "cpu",
         }

@@ -39,8 +39,8 @@ from dualproto_wsi.workflow.training.text_side import FixedText
 EPOCHS = 10
 """Of a training that goes on, unless it is told otherwise."""
 
-GENTLER = 0.5
-"""By what the learning rate of the model's own training is multiplied."""
+GENTLER, GENTLER_WITH_REPLAY = 0.25, 0.5
+"""By what the learning rate of the model's own training is multiplied; what is learned again is not forgotten."""
 
 _MPP_OFF = 0.02
 _OF_SLIDES = ("data.layout", "data.split", "data.test_split", "validation.split")
@@ -121,9 +121,9 @@ def read_first(settings: TrainSettings, device: torch.device) -> First:
 def continued_settings(data: Mapping[str, Any], where: str = "settings") -> TrainSettings:
     """Build settings of a training that goes on from a model, with the model's own recipe below them.
 
-    The recipe is what its card tells of its training, or the default one for its encoder; with half of its
-    learning rate (once: not again for a model that was itself continued), :data:`EPOCHS` epochs, nothing held out, and
-    no new calibration.
+    The recipe is what its card tells of its training, or the default one for its encoder; with a lower learning rate
+    (:data:`GENTLER`, once: not again for a model that was itself continued), :data:`EPOCHS` epochs, nothing held out,
+    and no new calibration.
 
     Parameters
     ----------
@@ -149,7 +149,8 @@ def continued_settings(data: Mapping[str, Any], where: str = "settings") -> Trai
     if given["continuing"].get("corrections"):
         _refuse_for_slides(given)
         layout = "table"
-    base = _gentler(recipe, card, layout or recipe.data.layout)
+    gentler = GENTLER_WITH_REPLAY if given["continuing"].get("replay") else GENTLER
+    base = _gentler(recipe, card, layout or recipe.data.layout, gentler)
     return from_data(TrainSettings, overlay(to_data(base), given), where)
 
 
@@ -161,10 +162,10 @@ def _recipe(card: ModelCard, name: str) -> TrainSettings:
     return train_settings(own, f"{name}: the settings in its card")
 
 
-def _gentler(recipe: TrainSettings, card: ModelCard, layout: str) -> TrainSettings:
+def _gentler(recipe: TrainSettings, card: ModelCard, layout: str, factor: float) -> TrainSettings:
     own, old = train_preset(recipe.preset, card.encoder, layout).data, recipe.data
     data = replace(own, crop_sizes=old.crop_sizes, min_points=old.min_points, window_px=old.window_px)
-    rate = recipe.optimiser.learning_rate * (1 if "continued" in card.training else GENTLER)
+    rate = recipe.optimiser.learning_rate * (1 if "continued" in card.training else factor)
     return replace(
         recipe,
         data=replace(data, vocabulary="", classes=(), descriptions=0, workers=old.workers),
