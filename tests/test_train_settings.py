@@ -90,7 +90,8 @@ def test_a_layout_brings_its_splits():
         ),
         (
             {"encoder": {"adapt": 0.1, "cache": "f"}, "augment": STILL, "objective": {"steadiness": 0.0}},
-            "settings: encoder.cache is 'f', but encoder.adapt is 0.1: the features then change at every step",
+            "settings: encoder.cache is 'f', but encoder.adapt is 0.1: features then change at every step, and cannot "
+            "be kept; set that to 0, or leave the cache out",
         ),
         (
             {
@@ -98,7 +99,12 @@ def test_a_layout_brings_its_splits():
                 "augment": {**STILL, "tone": 0.1},
                 "objective": {"steadiness": 0.0},
             },
-            "settings: encoder.cache is 'f', but augment.tone is 0.1: images then change at every step",
+            "settings: encoder.cache is 'f', but augment.tone is 0.1: features then change at every step",
+        ),
+        (
+            {"encoder": {"cache": "f"}},
+            "settings: encoder.cache is 'f', but augment.stain is 0.3, augment.tone is 0.3, augment.blur is 0.4, "
+            "augment.zoom is 0.1, objective.steadiness is 0.3, encoder.adapt is 0.15: features then change",
         ),
     ],
 )

@@ -43,8 +43,9 @@ def train(
     """Train a model on DATA and write it as a BUNDLE.
 
     DATA says which classes an image holds (names as `tile[1010].png`, a table, or points, which label crops): the head
-    learns from these image-level labels alone. It is calibrated and scored on patients held out in turn (--folds), or
-    on a split or a share of the patients, by which the best epoch is kept. The test split scores the final model.
+    learns from these image-level labels alone, and the encoder `compact` with it; others are frozen. The model is
+    calibrated and scored on patients held out in turn (--folds), or on a split or a share of the patients, by which the
+    best epoch is kept. The test split scores the final one.
 
     A training that was stopped goes on with the same command. BUNDLE.csv tells all epochs. Several GPUs:
     `torchrun --nproc-per-node 4 -m dualproto_wsi train …`.

@@ -237,17 +237,14 @@ class TrainSettings:
         require(self.seed >= 0, f"seed is {self.seed}; it cannot be negative")
         InferenceSettings(device=self.device)
         one_of("continuing.replay_layout", self.continuing.replay_layout, ("", *LAYOUTS))
-        changing: dict[str, tuple[str, float]] = {
-            f"augment.{name}": ("images", getattr(self.augment, name)) for name in ("stain", "tone", "blur", "zoom")
-        }
-        changing["objective.steadiness"] = "images", self.objective.steadiness
-        changing["encoder.adapt"] = "the features", self.encoder.adapt
-        for name, (what, value) in changing.items():
-            require(
-                not (self.encoder.cache and value),
-                f"encoder.cache is {self.encoder.cache!r}, but {name} is {value}: {what} then change at every step, "
-                f"and features cannot be kept; set {name} to 0, or leave the cache out",
-            )
+        varied = {f"augment.{name}": getattr(self.augment, name) for name in ("stain", "tone", "blur", "zoom")}
+        varied |= {"objective.steadiness": self.objective.steadiness, "encoder.adapt": self.encoder.adapt}
+        changing = ", ".join(f"{name} is {value:g}" for name, value in varied.items() if value)
+        require(
+            not (self.encoder.cache and changing),
+            f"encoder.cache is {self.encoder.cache!r}, but {changing}: features then change at every step, and cannot "
+            "be kept; set that to 0, or leave the cache out",
+        )
         empty: dict[str, object] = {"vocabulary": "", "classes": (), "descriptions": 0}
         for name, nothing in empty.items():
             found = getattr(self.data, name)

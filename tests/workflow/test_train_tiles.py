@@ -149,13 +149,13 @@ def test_features_that_do_not_fit_the_disk(tiles: Path, tmp_path: Path, monkeypa
     [
         (
             {"encoder": {"cache": "x"}, "augment": {"stain": 0.1}},
-            "settings: encoder.cache is 'x', but augment.stain is 0.1: images then change at every step, and features "
-            "cannot be kept; set augment.stain to 0, or leave the cache out",
+            "settings: encoder.cache is 'x', but augment.stain is 0.1, objective.steadiness is 0.3: features then "
+            "change at every step, and cannot be kept; set that to 0, or leave the cache out",
         ),
         (
             {"encoder": {"cache": "x"}, "augment": {"stain": 0.0}},
-            "settings: encoder.cache is 'x', but objective.steadiness is 0.3: images then change at every step, and "
-            "features cannot be kept; set objective.steadiness to 0, or leave the cache out",
+            "settings: encoder.cache is 'x', but objective.steadiness is 0.3: features then change at every step, and "
+            "cannot be kept; set that to 0, or leave the cache out",
         ),
     ],
 )
