@@ -81,6 +81,10 @@ def test_a_layout_brings_its_splits():
         ({"augment": {"blur": 1.5}}, "settings.augment: blur is 1.5; use 0 (none) to 1"),
         ({"encoder": {"adapt": 2.0}}, "settings.encoder: encoder.adapt is 2.0; use 0 (frozen) to 1"),
         (
+            {"encoder": {"adapt": 0.1, "precision": "fp16"}},
+            "settings.encoder: encoder.adapt is 0.1, but precision is 'fp16', in which the encoder's gradients may",
+        ),
+        (
             {"encoder": {"name": "conch", "adapt": 0.1}},
             "settings.encoder: encoder.adapt is 0.1, but the encoder conch stays frozen; set it to 0, or train on comp",
         ),

@@ -116,6 +116,11 @@ class EncoderSettings:
             f"encoder.adapt is {self.adapt}, but the encoder {self.name} stays frozen; set it to 0, or train on "
             f"{ADAPTABLE}",
         )
+        require(
+            not self.adapt or self.precision in ("fp32", "bf16"),
+            f"encoder.adapt is {self.adapt}, but precision is {self.precision!r}, in which the encoder's gradients may "
+            "vanish; use fp32 or bf16",
+        )
 
 
 @dataclass(frozen=True, slots=True)
