@@ -95,17 +95,17 @@ def jitter_sharpness(images: Tensor, share: float, generator: torch.Generator) -
     if share == 0:
         return images
     chosen, sizes = torch.rand(2, len(images), generator=generator).tolist()
-    return torch.stack(
+    return torch.cat(
         [
-            _with_pixels(image, 1 + (_LARGEST_PIXEL - 1) * size) if choice < share else image
-            for image, choice, size in zip(images, chosen, sizes, strict=True)
+            enlarge_pixels(image, 1 + (_LARGEST_PIXEL - 1) * size) if choice < share else image
+            for image, choice, size in zip(torch.split(images, 1), chosen, sizes, strict=True)
         ]
     )
 
 
-def _with_pixels(image: Tensor, factor: float) -> Tensor:
-    """Return an image (3, H, W) made from pixels of ``factor`` times its own."""
-    shape = image.shape[1:]
+def enlarge_pixels(images: Tensor, factor: float) -> Tensor:
+    """Return images (N, 3, H, W) of their size, made from pixels of ``factor`` times theirs."""
+    shape = images.shape[2:]
     small = [min(side, max(_SMALLEST_SIDE, round(side / factor))) for side in shape]
-    reduced = F.interpolate(image[None], small, mode="bilinear", antialias=True, align_corners=False)
-    return F.interpolate(reduced, shape, mode="bicubic", align_corners=False)[0].clamp(0, 1)
+    reduced = F.interpolate(images, small, mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(reduced, shape, mode="bicubic", align_corners=False).clamp(0, 1)

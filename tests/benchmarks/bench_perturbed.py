@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dualproto_wsi.data.augment import jitter_stain, jitter_tone
+from dualproto_wsi.data.augment import enlarge_pixels, jitter_stain, jitter_tone
 from dualproto_wsi.data.images import LabelledImage
 from dualproto_wsi.data.layouts import read_dataset
 from dualproto_wsi.model.checkpoint import load_model
@@ -42,16 +42,11 @@ def resize(images: Tensor, factor: float) -> Tensor:
     return F.interpolate(images, shape, mode="bilinear", antialias=True, align_corners=False)
 
 
-def halve(images: Tensor) -> Tensor:
-    """Return (N, 3, H, W) made from pixels twice as large."""
-    return F.interpolate(resize(images, 0.5), images.shape[2:], mode="bicubic", align_corners=False).clamp(0, 1)
-
-
 CHANGES: dict[str, Change] = {
     "plain": lambda images, _: images,
     "stain": lambda images, chance: jitter_stain(images, 0.4, chance),
     "tone": lambda images, chance: jitter_tone(images, 0.35, chance),
-    "half": lambda images, _: halve(images),
+    "half": lambda images, _: enlarge_pixels(images, 2),
     "0.75": lambda images, _: resize(images, 0.75),
     "1.33": lambda images, _: resize(images, 4 / 3),
 }

@@ -236,7 +236,7 @@ def read_data(
         return read_splits(root, settings), Corrected()
     card = read_card(find_model(settings.continuing.model))
     replayed = _read_replayed(settings, card)
-    seen = _patients(card) | {*(replayed.patients if replayed else ())}
+    seen = _patients(card).union(replayed.patients if replayed else ())
     if not settings.continuing.corrections:
         splits = replace(read_splits(root, settings, card.classes, seen), replayed=replayed)
         _check_mpp(splits.train, card)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -41,10 +40,9 @@ class Features:
         self.encoder = encoder
         self.precision = precision
 
-    @classmethod
-    def copy_of(cls, other: Features) -> Self:
+    def copy(self) -> Features:
         """Return the same with an encoder of its own, whose weights can change."""
-        return cls(deepcopy(other.encoder), other.precision)
+        return Features(deepcopy(self.encoder), self.precision)
 
     @property
     def device(self) -> torch.device:

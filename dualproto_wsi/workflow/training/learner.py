@@ -85,7 +85,7 @@ class Learner:
 
     def __init__(self, teaching: Teaching, samples: Sequence[Sample], text_start: dict[str, Tensor]) -> None:
         settings, adapt = teaching.settings, teaching.settings.encoder.adapt
-        features = self.features = Features.copy_of(teaching.features) if adapt else teaching.features
+        features = self.features = teaching.features.copy() if adapt else teaching.features
         self._teaching, self._samples = teaching, samples
         first, crops = teaching.first, [s.crops for s in samples]
         weights = class_weights(crops, teaching.names, settings.objective.balance, partial=first is not None)
@@ -97,10 +97,13 @@ class Learner:
         self.started_from = hash_tensors(self.head.state_dict().items(), "head 1")
         rates = settings.optimiser
         self._optimiser = torch.optim.AdamW(
-            [*self.head.parameters(), *self._text.parameters()], lr=rates.learning_rate, weight_decay=rates.weight_decay
+            [{"params": [*self.head.parameters(), *self._text.parameters()], "relative_rate": 1.0}],
+            lr=rates.learning_rate,
+            weight_decay=rates.weight_decay,
         )
         if adapt:  # weights that are worth keeping are not drawn towards 0
-            self._optimiser.add_param_group({"params": features.encoder.thaw(), "weight_decay": 0.0})
+            group = {"params": features.encoder.thaw(), "relative_rate": adapt, "weight_decay": 0.0}
+            self._optimiser.add_param_group(group)
         keep, keeper = settings.continuing.keep, None
         if first and keep:
             keeper = make_keeper(features, first, samples, teaching.cache, settings.data.workers)
@@ -135,8 +138,8 @@ class Learner:
     def _step(self, step: Step, loaded: Sequence[Any], share: float) -> Tensor:
         settings, groups = self._teaching.settings.optimiser, self._optimiser.param_groups
         rate = settings.learning_rate * rate_factor(settings, self._done, self._total)
-        for group, relative in zip(groups, (1.0, self._teaching.settings.encoder.adapt), strict=False):
-            group["lr"] = rate * relative
+        for group in groups:
+            group["lr"] = rate * group["relative_rate"]
         self._optimiser.zero_grad()
         values = torch.zeros(len(TERMS), dtype=torch.float64)
         if step.chosen:

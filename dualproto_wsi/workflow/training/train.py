@@ -285,7 +285,8 @@ class _Job:
 
     def _fit(self, fitter: Fitter, title: str, chosen: Sequence[int]) -> Fitted:
         self._listener.fit_started(title, self._teaching.settings.optimiser.epochs)
-        away = {sample.image.patient for i, sample in enumerate(self._samples) if i not in set(chosen)}
+        learned = set(chosen)
+        away = {sample.image.patient for i, sample in enumerate(self._samples) if i not in learned}
         again = [sample for sample in self._replayed if sample.image.patient not in away]
         samples = [self._samples[i] for i in chosen] + again
         self._fits[title] = fitter.fit(title, samples, self._listener.epoch_done)
